@@ -1,0 +1,36 @@
+package record
+
+import "encoding/json"
+
+// Claim is the value of an entry in section Claims: one object as a file of
+// the node declares it.
+type Claim struct {
+	Declared json.RawMessage `json:"declared"` // the object as written, canonical JSON, before defaulting
+	File     string          `json:"file"`
+	Line     int             `json:"line,omitempty"`
+	Edited   Stamp           `json:"edited"` // when the content was seen to change: the newest edit wins
+	Born     Stamp           `json:"born"`   // since when the object exists without a break; part of its UID
+}
+
+// Winner is which of several nodes' claims of one object is in force: the
+// newest edit, and of equal stamps the node whose name sorts first. Claims is
+// by node and not empty.
+func Winner(claims map[string]Claim) (node string, claim Claim) {
+	for n, c := range claims {
+		if node == "" || c.Edited > claim.Edited || c.Edited == claim.Edited && n < node {
+			node, claim = n, c
+		}
+	}
+	return node, claim
+}
+
+// Born is since when the object exists: the oldest of its claims' stamps.
+func Born(claims map[string]Claim) Stamp {
+	var born Stamp
+	for _, c := range claims {
+		if born == 0 || c.Born < born {
+			born = c.Born
+		}
+	}
+	return born
+}

@@ -1,0 +1,191 @@
+// Package record is what nodes tell each other: one record per node, written
+// by that node alone.
+//
+// A record has three sections: claims (the objects that the node's files
+// declare), decisions (of the workloads it stewards: which pods exist, with
+// which UID) and status (of its node and pods). Each entry has a name, a JSON
+// value and a stamp. Values are opaque here, so fields that a newer version
+// writes survive a trip through an older one.
+//
+// Records are ordered by (incarnation, sequence number). Deltas of one record
+// may arrive in any order and any number of times; Merge says when something in
+// between is missing. Nothing in this package reads a clock or a network.
+package record
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Format is the version of the wire and disk form of entries and deltas.
+const Format = 1
+
+// ErrGap says that a delta begins after what is known: ask for more with
+// Since(Record.Seq), or for everything with Since(0).
+var ErrGap = errors.New("changes in between are missing")
+
+// Section is a part of a record.
+type Section string
+
+// The sections, in the order in which they are folded.
+const (
+	Claims    Section = "claim"
+	Decisions Section = "decision"
+	Status    Section = "status"
+)
+
+// Name names an entry: its section and an object's key (manifests.Key's text).
+type Name struct {
+	Section Section
+	Key     string
+}
+
+// MarshalText makes Name usable as a JSON string and map key.
+func (n Name) MarshalText() ([]byte, error) { return []byte(string(n.Section) + " " + n.Key), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (n *Name) UnmarshalText(text []byte) error {
+	section, key, ok := bytes.Cut(text, []byte(" "))
+	if !ok {
+		return fmt.Errorf("entry name %q: want section and key", text)
+	}
+	*n = Name{Section(section), string(key)}
+	return nil
+}
+
+// Entry is one named value. A nil Value is a tombstone.
+type Entry struct {
+	Name  Name            `json:"name"`
+	Value json.RawMessage `json:"value,omitempty"`
+	Stamp Stamp           `json:"stamp"`
+	Seq   uint64          `json:"seq"` // the record's sequence number when the entry last changed
+}
+
+// Record is all that one node says.
+type Record struct {
+	Node        string
+	Incarnation uint64 // grows when a node starts with an empty store
+	Seq         uint64 // grows by one with each published change
+	Floor       uint64 // tombstones up to here are gone
+	Entries     map[Name]Entry
+}
+
+// Delta is what changed in a record after From, or, when Whole, all of it.
+type Delta struct {
+	Format      int     `json:"format"`
+	Node        string  `json:"node"`
+	Incarnation uint64  `json:"incarnation"`
+	From        uint64  `json:"from"`
+	Seq         uint64  `json:"seq"`
+	Floor       uint64  `json:"floor"`
+	Whole       bool    `json:"whole,omitempty"`
+	Entries     []Entry `json:"entries"` // by sequence number
+}
+
+// New is the empty record of a node.
+func New(node string, incarnation uint64) *Record {
+	return &Record{Node: node, Incarnation: incarnation, Entries: make(map[Name]Entry)}
+}
+
+// Publish sets or (with a nil value) deletes entries, for the record's owner.
+// What is already so is left out; the delta says what changed.
+func (r *Record) Publish(stamp Stamp, values map[Name]json.RawMessage) Delta {
+	d := Delta{Format: Format, Node: r.Node, Incarnation: r.Incarnation, From: r.Seq, Seq: r.Seq, Floor: r.Floor}
+	for _, name := range slices.SortedFunc(maps.Keys(values), compareNames) {
+		old, had := r.Entries[name]
+		value := values[name]
+		if bytes.Equal(old.Value, value) && (had || value == nil) {
+			continue
+		}
+		r.Seq++
+		e := Entry{Name: name, Value: value, Stamp: stamp, Seq: r.Seq}
+		r.Entries[name] = e
+		d.Entries = append(d.Entries, e)
+	}
+	d.Seq = r.Seq
+	return d
+}
+
+// Since is what changed after seq; all of it when tombstones since then are gone.
+func (r *Record) Since(seq uint64) Delta {
+	d := Delta{Format: Format, Node: r.Node, Incarnation: r.Incarnation, From: seq, Seq: r.Seq, Floor: r.Floor}
+	if seq < r.Floor || seq == 0 {
+		d.From, d.Whole = 0, true
+	}
+	for _, e := range r.Entries {
+		if e.Seq > d.From {
+			d.Entries = append(d.Entries, e)
+		}
+	}
+	slices.SortFunc(d.Entries, func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+	return d
+}
+
+// Merge takes in a delta of this record and says which entries changed. What
+// is older than what is known changes nothing.
+func (r *Record) Merge(d Delta) ([]Name, error) {
+	switch {
+	case d.Format > Format:
+		return nil, fmt.Errorf("record of %s has format %d, this version knows up to %d: upgrade shoald", d.Node, d.Format, Format)
+	case d.Node != r.Node:
+		return nil, fmt.Errorf("record of %s merged into that of %s", d.Node, r.Node)
+	case cmp.Or(cmp.Compare(d.Incarnation, r.Incarnation), cmp.Compare(d.Seq, r.Seq)) <= 0:
+		return nil, nil
+	case d.Whole:
+		return r.replace(d), nil
+	case d.Incarnation > r.Incarnation || d.From > r.Seq:
+		return nil, ErrGap
+	}
+	var changed []Name
+	for _, e := range d.Entries {
+		if e.Seq > r.Entries[e.Name].Seq && e.Seq > r.Floor {
+			r.Entries[e.Name] = e
+			changed = append(changed, e.Name)
+		}
+	}
+	r.Seq = d.Seq
+	r.compact(d.Floor)
+	return changed, nil
+}
+
+// replace makes the record what a whole delta says.
+func (r *Record) replace(d Delta) []Name {
+	old := r.Entries
+	r.Incarnation, r.Seq, r.Floor = d.Incarnation, d.Seq, d.Floor
+	r.Entries = make(map[Name]Entry, len(d.Entries))
+	var changed []Name
+	for _, e := range d.Entries {
+		r.Entries[e.Name] = e
+		if !bytes.Equal(old[e.Name].Value, e.Value) {
+			changed = append(changed, e.Name)
+		}
+	}
+	for name, e := range old {
+		if _, still := r.Entries[name]; !still && e.Value != nil {
+			changed = append(changed, name)
+		}
+	}
+	slices.SortFunc(changed, compareNames)
+	return changed
+}
+
+// Compact forgets the tombstones up to seq. Only the owner calls it: a peer
+// that is behind gets the whole record then, so no clean-up waits for anybody.
+func (r *Record) Compact(seq uint64) { r.compact(min(seq, r.Seq)) }
+
+func (r *Record) compact(floor uint64) {
+	if floor <= r.Floor {
+		return
+	}
+	r.Floor = floor
+	maps.DeleteFunc(r.Entries, func(_ Name, e Entry) bool { return e.Value == nil && e.Seq <= floor })
+}
+
+func compareNames(a, b Name) int {
+	return cmp.Or(cmp.Compare(a.Section, b.Section), cmp.Compare(a.Key, b.Key))
+}

@@ -1,0 +1,93 @@
+package record
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+func open(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestWhatWasSavedIsThereAfterReopening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := open(t, path)
+	r := New("n1", 7)
+	s.Save(r.Publish(1, values("a", `{"x":1}`, "b", `2`)))
+	s.Save(r.Publish(2, values("b", "", "c", `3`)))
+	if err := s.SetMeta("cluster", "abc"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path)
+	defer s.Close()
+	records, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(records["n1"], r) {
+		t.Errorf("got %+v\nwant %+v", records["n1"], r)
+	}
+	if got := s.Meta("cluster"); got != "abc" {
+		t.Errorf("meta: got %q", got)
+	}
+}
+
+func TestAWholeRecordReplacesWhatIsStored(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "store.db"))
+	defer s.Close()
+	r := New("n1", 1)
+	s.Save(r.Publish(1, values("a", `1`, "b", `2`)))
+	s.Save(r.Publish(2, values("a", "")))
+	r.Compact(r.Seq)
+	s.Save(r.Since(0))
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	records, _ := s.Load()
+	if !reflect.DeepEqual(records["n1"], r) {
+		t.Errorf("got %+v\nwant %+v", records["n1"], r)
+	}
+}
+
+func TestADamagedStoreIsMovedAsideAndNotLost(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	if err := os.WriteFile(path, []byte("this is no database, but it was somebody's data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path).Close()
+	aside, _ := filepath.Glob(path + ".damaged-*")
+	if len(aside) != 1 {
+		t.Fatalf("moved aside: %v", aside)
+	}
+}
+
+func TestAStoreOfANewerVersionIsRefusedAndLeftAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	open(t, path).Close()
+	db, err := bolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db.Update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put([]byte("format"), []byte("2")) })
+	db.Close()
+	if _, err := Open(path, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrNewer) {
+		t.Fatalf("got %v, want ErrNewer", err)
+	}
+	if aside, _ := filepath.Glob(path + ".damaged-*"); len(aside) != 0 {
+		t.Errorf("moved aside: %v", aside)
+	}
+}
