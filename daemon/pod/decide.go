@@ -1,0 +1,380 @@
+package pod
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+)
+
+// Verb is what is to be done.
+type Verb string
+
+// The verbs. Each is safe to repeat.
+const (
+	StartSandbox Verb = "start sandbox" // scope, namespaces, addresses, volumes
+	StopSandbox  Verb = "stop sandbox"  // everything that was made for the pod's processes goes
+	Start        Verb = "start"         // pull, create and start attempt Number
+	Terminate    Verb = "terminate"     // send the stop signal; Grace until KILL
+	Kill         Verb = "kill"          // send KILL
+	Resize       Verb = "resize"        // put new resources in force
+)
+
+// Action is one thing to do.
+type Action struct {
+	Verb      Verb
+	Container string        // "" for the sandbox
+	Number    int           // for Start: the attempt
+	Grace     time.Duration // for Terminate
+	Reason    string        // why, for the event
+}
+
+func (a Action) String() string {
+	s := string(a.Verb)
+	if a.Container != "" {
+		s += " " + a.Container
+	}
+	switch a.Verb {
+	case Start:
+		s += fmt.Sprintf(" #%d", a.Number)
+	case Terminate:
+		s += fmt.Sprintf(" grace=%s", a.Grace)
+	}
+	if a.Reason != "" {
+		s += " (" + a.Reason + ")"
+	}
+	return s
+}
+
+// Decision is what to do for a pod now, and what to say of it.
+type Decision struct {
+	Do     []Action
+	Status v1.PodStatus
+	Wake   time.Time // look again then, if nothing happens before; zero: no need
+	Gone   bool      // the pod is being deleted and nothing of it is left
+}
+
+// Decide is the kubelet's syncPod as a function. The pod's status is the one
+// published last: conditions keep their transition times from it.
+func Decide(pod *v1.Pod, seen Observed, now time.Time) Decision {
+	d := decider{pod: pod, seen: seen, now: now}
+	d.decide()
+	return Decision{Do: d.do, Status: d.status(), Wake: d.wake, Gone: d.gone}
+}
+
+// decider gathers one decision.
+type decider struct {
+	pod  *v1.Pod
+	seen Observed
+	now  time.Time
+
+	do     []Action
+	wake   time.Time
+	gone   bool
+	failed *Failure // the pod as a whole failed (deadline)
+}
+
+func (d *decider) decide() {
+	switch {
+	case d.pod.DeletionTimestamp != nil:
+		d.stopAll(d.pod.DeletionTimestamp.Sub(d.now), "")
+		if !d.anyAlive() {
+			d.stopSandbox()
+			d.gone = !d.seen.Sandbox.Present && !d.seen.Sandbox.Busy && !d.anyBusy()
+		}
+	case d.deadlineExceeded(), d.finished():
+		d.stopAll(gracePeriod(d.pod), "")
+		if !d.anyAlive() {
+			d.stopSandbox()
+		}
+	case !d.seen.Sandbox.Ready:
+		d.replaceSandbox()
+	default:
+		d.runContainers()
+	}
+}
+
+// act adds an action.
+func (d *decider) act(a Action) { d.do = append(d.do, a) }
+
+// lookAt makes sure that the pod is looked at again at t.
+func (d *decider) lookAt(t time.Time) {
+	if d.wake.IsZero() || t.Before(d.wake) {
+		d.wake = t
+	}
+}
+
+// stopAll ends every running container: the main ones first, then sidecars in
+// the reverse of their order (KEP-753). Whoever is left when the grace is over
+// gets KILL.
+func (d *decider) stopAll(grace time.Duration, reason string) {
+	mainAlive := false
+	for _, c := range d.pod.Spec.Containers {
+		mainAlive = d.stop(c.Name, grace, reason) || mainAlive
+	}
+	waiting := mainAlive
+	for _, c := range slices.Backward(d.pod.Spec.InitContainers) {
+		if waiting && grace > 0 && isSidecar(&c) {
+			continue
+		}
+		waiting = d.stop(c.Name, grace, reason) || waiting
+	}
+	if d.pod.DeletionTimestamp != nil && d.anyAlive() {
+		d.lookAt(d.pod.DeletionTimestamp.Time)
+	}
+}
+
+// stop ends one container and says whether it is still alive.
+func (d *decider) stop(name string, grace time.Duration, reason string) bool {
+	c := d.seen.Containers[name]
+	if c.Busy {
+		return true // the agent cancels it; look again then
+	}
+	a := c.Current
+	if a == nil || a.State == Exited {
+		return false
+	}
+	grace = max(grace, 0)
+	switch {
+	case a.Killed:
+	case a.State == Created:
+		d.act(Action{Verb: Kill, Container: name, Reason: reason})
+	case a.Signalled.IsZero():
+		if grace == 0 {
+			d.act(Action{Verb: Kill, Container: name, Reason: reason})
+			break
+		}
+		d.act(Action{Verb: Terminate, Container: name, Grace: grace, Reason: reason})
+		d.lookAt(d.now.Add(grace))
+	default:
+		// A deletion may shorten the grace of a stop under way, never lengthen it.
+		deadline := a.Signalled.Add(a.Grace)
+		if own := d.now.Add(grace); d.pod.DeletionTimestamp != nil && own.Before(deadline) {
+			deadline = own
+		}
+		if d.now.Before(deadline) {
+			d.lookAt(deadline)
+			break
+		}
+		d.act(Action{Verb: Kill, Container: name, Reason: reason})
+	}
+	return true
+}
+
+func (d *decider) stopSandbox() {
+	if d.seen.Sandbox.Present && !d.seen.Sandbox.Busy && !d.anyBusy() {
+		d.act(Action{Verb: StopSandbox})
+	}
+}
+
+// replaceSandbox makes the sandbox, after the remains of an older one are gone.
+func (d *decider) replaceSandbox() {
+	switch s := d.seen.Sandbox; {
+	case s.Busy:
+	case d.anyAlive():
+		d.stopAll(gracePeriod(d.pod), "SandboxChanged")
+	case s.Failure != nil && d.now.Before(s.Failure.retry()):
+		d.lookAt(s.Failure.retry())
+	case s.Present:
+		d.stopSandbox()
+	default:
+		d.act(Action{Verb: StartSandbox})
+	}
+}
+
+// runContainers starts what should run: init containers one by one, then the
+// main containers side by side.
+func (d *decider) runContainers() {
+	initialized := true
+	for i := range d.pod.Spec.InitContainers {
+		c := &d.pod.Spec.InitContainers[i]
+		if !initialized && !isSidecar(c) {
+			break
+		}
+		if !initialized && d.seen.Containers[c.Name].Current == nil {
+			break
+		}
+		if isSidecar(c) {
+			d.run(c, v1.RestartPolicyAlways, false)
+			initialized = initialized && d.running(c.Name)
+			continue
+		}
+		if d.mainStarted() || d.succeeded(c.Name) {
+			continue
+		}
+		initialized = false
+		policy := d.pod.Spec.RestartPolicy
+		if policy == v1.RestartPolicyAlways {
+			policy = v1.RestartPolicyOnFailure
+		}
+		a := d.seen.Containers[c.Name].Current
+		d.run(c, policy, a != nil && a.OldSandbox)
+	}
+	if !initialized && !d.mainStarted() {
+		return
+	}
+	for i := range d.pod.Spec.Containers {
+		d.run(&d.pod.Spec.Containers[i], d.pod.Spec.RestartPolicy, false)
+	}
+}
+
+// run starts a container that should run and does not, and replaces one whose
+// image or resources no longer fit. With again, one that ended well in a
+// sandbox that is gone runs again too.
+func (d *decider) run(c *v1.Container, policy v1.RestartPolicy, again bool) {
+	seen := d.seen.Containers[c.Name]
+	if seen.Busy {
+		return
+	}
+	a := seen.Current
+	if f := seen.Failure; f != nil && d.now.Before(f.retry()) {
+		d.lookAt(f.retry())
+		return
+	}
+	switch {
+	case a == nil:
+		d.act(Action{Verb: Start, Container: c.Name})
+	case a.State == Exited:
+		if !again && !restarts(policy, a.ExitCode) && a.Image == c.Image {
+			return
+		}
+		if until := seen.Backoff.Until(a.Finished); a.Image == c.Image && d.now.Before(until) {
+			d.lookAt(until)
+			return
+		}
+		d.act(Action{Verb: Start, Container: c.Name, Number: a.Number + 1})
+	case a.Image != c.Image:
+		d.stop(c.Name, gracePeriod(d.pod), "Container "+c.Name+" definition changed")
+	case !equality.Semantic.DeepEqual(a.Resources, c.Resources):
+		if resizeRestarts(c, a.Resources) {
+			d.stop(c.Name, gracePeriod(d.pod), "Container "+c.Name+" resources changed")
+			return
+		}
+		d.act(Action{Verb: Resize, Container: c.Name})
+	case !a.Signalled.IsZero():
+		// It was asked to stop for a reason that no longer holds: let it end.
+		d.stop(c.Name, a.Grace, "")
+	}
+}
+
+// resizeRestarts says whether a changed resource wants a restart (resizePolicy).
+func resizeRestarts(c *v1.Container, old v1.ResourceRequirements) bool {
+	for _, p := range c.ResizePolicy {
+		if p.RestartPolicy != v1.RestartContainer {
+			continue
+		}
+		if !old.Limits[p.ResourceName].Equal(c.Resources.Limits[p.ResourceName]) ||
+			!old.Requests[p.ResourceName].Equal(c.Resources.Requests[p.ResourceName]) {
+			return true
+		}
+	}
+	return false
+}
+
+// finished says whether nothing of the pod will run again by itself.
+func (d *decider) finished() bool {
+	if phase := d.pod.Status.Phase; phase == v1.PodSucceeded || phase == v1.PodFailed {
+		return true
+	}
+	for i := range d.pod.Spec.InitContainers {
+		c := &d.pod.Spec.InitContainers[i]
+		a := d.seen.Containers[c.Name].Current
+		if !isSidecar(c) && !d.mainStarted() && d.pod.Spec.RestartPolicy == v1.RestartPolicyNever &&
+			a != nil && a.State == Exited && a.ExitCode != 0 {
+			return true
+		}
+	}
+	for _, c := range d.pod.Spec.Containers {
+		seen := d.seen.Containers[c.Name]
+		if seen.Busy || seen.Current == nil || seen.Current.State != Exited ||
+			restarts(d.pod.Spec.RestartPolicy, seen.Current.ExitCode) {
+			return false
+		}
+	}
+	return true
+}
+
+// deadlineExceeded applies activeDeadlineSeconds.
+func (d *decider) deadlineExceeded() bool {
+	limit, start := d.pod.Spec.ActiveDeadlineSeconds, d.pod.Status.StartTime
+	if limit == nil || start == nil {
+		return false
+	}
+	deadline := start.Add(time.Duration(*limit) * time.Second)
+	if d.now.Before(deadline) {
+		d.lookAt(deadline)
+		return false
+	}
+	d.failed = &Failure{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}
+	return true
+}
+
+func (d *decider) anyAlive() bool {
+	for _, c := range d.seen.Containers {
+		if c.Busy || c.Current != nil && c.Current.State != Exited {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decider) anyBusy() bool {
+	for _, c := range d.seen.Containers {
+		if c.Busy {
+			return true
+		}
+	}
+	return false
+}
+
+// mainStarted says whether a main container was started in this sandbox: then
+// init containers are done for good.
+func (d *decider) mainStarted() bool {
+	for _, c := range d.pod.Spec.Containers {
+		if a := d.seen.Containers[c.Name].Current; a != nil && !a.OldSandbox {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decider) running(name string) bool {
+	a := d.seen.Containers[name].Current
+	return a != nil && a.State == Running
+}
+
+func (d *decider) succeeded(name string) bool {
+	a := d.seen.Containers[name].Current
+	return a != nil && a.State == Exited && a.ExitCode == 0 && !a.OldSandbox
+}
+
+// restarts says whether a container that exited is started again.
+func restarts(policy v1.RestartPolicy, exitCode int) bool {
+	return policy == v1.RestartPolicyAlways || policy == v1.RestartPolicyOnFailure && exitCode != 0
+}
+
+func isSidecar(c *v1.Container) bool {
+	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
+}
+
+func gracePeriod(pod *v1.Pod) time.Duration {
+	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return v1.DefaultTerminationGracePeriodSeconds * time.Second
+}
+
+// String lists the decision one thing a line; golden files and the log hold it.
+func (d Decision) String() string {
+	var b strings.Builder
+	for _, a := range d.Do {
+		fmt.Fprintln(&b, a)
+	}
+	if d.Gone {
+		fmt.Fprintln(&b, "gone")
+	}
+	return b.String()
+}

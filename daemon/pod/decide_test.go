@@ -1,0 +1,298 @@
+package pod
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected outputs in testdata")
+
+// epoch is virtual time zero of every story.
+var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+
+// TestStories runs each testdata/*.txtar: a pod, and a script of what happens
+// on the host. "decide" decides and, like the agent, carries out what was
+// decided by changing what is observed; the expected output is all decisions.
+//
+//	after DURATION          time passes
+//	decide                  decide and act until nothing more is to be done
+//	sandbox lost            the pause process dies
+//	exit NAME CODE [oom]    a container exits
+//	fail NAME REASON        starting the container (or "sandbox") fails from now on
+//	heal NAME               it works from now on
+//	delete SECONDS          the pod's deletion is asked for, with that grace
+//	image NAME IMAGE        the pod is edited
+//	cpu NAME LIMIT          the pod is edited
+//	stubborn NAME           the container ignores TERM
+func TestStories(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txtar")
+	if len(files) == 0 {
+		t.Fatal("no stories")
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := tell(t, section(archive, "pod.yaml"), section(archive, "script"))
+			if *update {
+				setSection(archive, "decisions", got)
+				if err := os.WriteFile(file, txtar.Format(archive), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if want := section(archive, "decisions"); got != want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func section(a *txtar.Archive, name string) string {
+	for _, f := range a.Files {
+		if f.Name == name {
+			return string(f.Data)
+		}
+	}
+	return ""
+}
+
+func setSection(a *txtar.Archive, name, data string) {
+	for i := range a.Files {
+		if a.Files[i].Name == name {
+			a.Files[i].Data = []byte(data)
+			return
+		}
+	}
+	a.Files = append(a.Files, txtar.File{Name: name, Data: []byte(data)})
+}
+
+// host plays the agent and the host it acts on.
+type host struct {
+	t        *testing.T
+	pod      *v1.Pod
+	seen     Observed
+	now      time.Time
+	failing  map[string]string
+	stubborn map[string]bool
+	out      strings.Builder
+}
+
+func tell(t *testing.T, podYAML, script string) string {
+	h := &host{
+		t: t, pod: &v1.Pod{}, now: epoch,
+		seen:    Observed{Containers: map[string]Container{}, HostIPs: []string{"192.0.2.1"}},
+		failing: map[string]string{}, stubborn: map[string]bool{},
+	}
+	if err := yaml.UnmarshalStrict([]byte(podYAML), h.pod); err != nil {
+		t.Fatal(err)
+	}
+	if h.pod.Spec.RestartPolicy == "" {
+		h.pod.Spec.RestartPolicy = v1.RestartPolicyAlways
+	}
+	for line := range strings.Lines(script) {
+		h.step(strings.Fields(line))
+	}
+	return h.out.String()
+}
+
+func (h *host) step(f []string) {
+	switch f[0] {
+	case "after":
+		d, err := time.ParseDuration(f[1])
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		h.now = h.now.Add(d)
+	case "decide":
+		h.decide()
+	case "sandbox":
+		h.seen.Sandbox.Ready = false
+	case "exit":
+		code, _ := strconv.Atoi(f[2])
+		h.exit(f[1], code, len(f) > 3)
+	case "fail":
+		h.failing[f[1]] = f[2]
+	case "heal":
+		delete(h.failing, f[1])
+	case "delete":
+		s, _ := strconv.ParseInt(f[1], 10, 64)
+		at := metav1.NewTime(h.now.Add(time.Duration(s) * time.Second))
+		h.pod.DeletionTimestamp, h.pod.DeletionGracePeriodSeconds = &at, &s
+	case "image":
+		h.container(f[1]).Image = f[2]
+	case "cpu":
+		r := v1.ResourceRequirements{}
+		if err := yaml.Unmarshal([]byte("limits: {cpu: "+f[2]+"}"), &r); err != nil {
+			h.t.Fatal(err)
+		}
+		h.container(f[1]).Resources = r
+	case "stubborn":
+		h.stubborn[f[1]] = true
+	default:
+		h.t.Fatalf("unknown step %q", f)
+	}
+}
+
+func (h *host) container(name string) *v1.Container {
+	for _, list := range [][]v1.Container{h.pod.Spec.InitContainers, h.pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	h.t.Fatalf("no container %q", name)
+	return nil
+}
+
+func (h *host) exit(name string, code int, oom bool) {
+	c := h.seen.Containers[name]
+	if c.Current == nil || c.Current.State != Running {
+		h.t.Fatalf("%s is not running", name)
+	}
+	a := *c.Current
+	a.State, a.Finished, a.ExitCode, a.OOMKilled = Exited, h.now, code, oom
+	c.Current = &a
+	h.seen.Containers[name] = c
+}
+
+// decide decides and acts until there is nothing more to do at this time.
+func (h *host) decide() {
+	for range 50 {
+		d := Decide(h.pod, h.seen, h.now)
+		again := Decide(h.pod, h.seen, h.now)
+		if fmt.Sprint(d) != fmt.Sprint(again) || !d.Wake.Equal(again.Wake) {
+			h.t.Fatal("the same observation decided differently")
+		}
+		if !d.Wake.IsZero() && d.Wake.Before(h.now) {
+			h.t.Fatalf("wake %s is in the past of %s", d.Wake, h.now)
+		}
+		h.pod.Status = d.Status
+		if len(d.Do) == 0 {
+			h.report(d)
+			return
+		}
+		for _, a := range d.Do {
+			fmt.Fprintf(&h.out, "%-8s %s\n", h.now.Sub(epoch), a)
+			h.act(a)
+		}
+	}
+	h.t.Fatal("never at rest:\n" + h.out.String())
+}
+
+// report writes the state at rest.
+func (h *host) report(d Decision) {
+	s := d.Status
+	fmt.Fprintf(&h.out, "%-8s = %s", h.now.Sub(epoch), s.Phase)
+	if s.Reason != "" {
+		fmt.Fprintf(&h.out, " %s", s.Reason)
+	}
+	for _, c := range s.Conditions {
+		if c.Type == v1.PodReady {
+			fmt.Fprintf(&h.out, " ready=%s", c.Status)
+		}
+	}
+	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+		for _, c := range list {
+			fmt.Fprintf(&h.out, "; %s", c.Name)
+			switch {
+			case c.State.Running != nil:
+				fmt.Fprint(&h.out, " running")
+			case c.State.Terminated != nil:
+				fmt.Fprintf(&h.out, " %s(%d)", c.State.Terminated.Reason, c.State.Terminated.ExitCode)
+			case c.State.Waiting != nil:
+				fmt.Fprintf(&h.out, " waiting:%s", c.State.Waiting.Reason)
+			}
+			if c.RestartCount > 0 {
+				fmt.Fprintf(&h.out, " x%d", c.RestartCount)
+			}
+			if l := c.LastTerminationState.Terminated; l != nil {
+				fmt.Fprintf(&h.out, " last %s(%d)", l.Reason, l.ExitCode)
+			}
+		}
+	}
+	if d.Gone {
+		fmt.Fprint(&h.out, "; gone")
+	}
+	if !d.Wake.IsZero() {
+		fmt.Fprintf(&h.out, "; wake %s", d.Wake.Sub(epoch))
+	}
+	fmt.Fprintln(&h.out)
+}
+
+func (h *host) act(a Action) {
+	c := h.seen.Containers[a.Container]
+	defer func() {
+		if a.Container != "" {
+			h.seen.Containers[a.Container] = c
+		}
+	}()
+	switch a.Verb {
+	case StartSandbox:
+		s := &h.seen.Sandbox
+		if reason := h.failing["sandbox"]; reason != "" {
+			s.Failure = failed(s.Failure, reason, h.now)
+			return
+		}
+		*s = Sandbox{Ready: true, Present: true, IPs: []string{"10.244.0.2"}}
+		for name, c := range h.seen.Containers {
+			if c.Current != nil {
+				old := *c.Current
+				old.OldSandbox = true
+				c.Current = &old
+				h.seen.Containers[name] = c
+			}
+		}
+	case StopSandbox:
+		h.seen.Sandbox = Sandbox{}
+	case Start:
+		if reason := h.failing[a.Container]; reason != "" {
+			c.Failure = failed(c.Failure, reason, h.now)
+			return
+		}
+		spec := h.container(a.Container)
+		if c.Current != nil {
+			c.Backoff = c.Backoff.Restarted(c.Current.Finished, h.now)
+			c.Last = Terminated(c.Current)
+		}
+		c.Failure = nil
+		c.Current = &Attempt{Number: a.Number, State: Running, Started: h.now, Image: spec.Image, Resources: spec.Resources}
+	case Terminate:
+		cur := *c.Current
+		cur.Signalled, cur.Grace = h.now, a.Grace
+		if !h.stubborn[a.Container] {
+			cur.State, cur.Finished, cur.ExitCode = Exited, h.now, 143
+		}
+		c.Current = &cur
+	case Kill:
+		cur := *c.Current
+		cur.Killed, cur.State, cur.Finished, cur.ExitCode = true, Exited, h.now, 137
+		c.Current = &cur
+	case Resize:
+		cur := *c.Current
+		cur.Resources = h.container(a.Container).Resources
+		c.Current = &cur
+	}
+}
+
+func failed(f *Failure, reason string, now time.Time) *Failure {
+	tries := 1
+	if f != nil {
+		tries = f.Tries + 1
+	}
+	return &Failure{Reason: reason, Message: "broken on purpose", At: now, Tries: tries}
+}

@@ -1,0 +1,83 @@
+// Package pod decides what to do next for one pod, and what its status is.
+//
+// It is the pure half of what the kubelet does for a pod: from the pod as it
+// is wanted and what was observed of it on this host, at a time that is passed
+// in, Decide says which processes to start and to end, when to look again, and
+// what to tell others. daemon/agent observes and acts. Nothing here does either.
+package pod
+
+import (
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+)
+
+// State is where a container's or a sandbox's process is.
+type State string
+
+// The states of an attempt to run a container.
+const (
+	Created State = "created" // made, its first instruction not run
+	Running State = "running"
+	Exited  State = "exited"
+)
+
+// Observed is what the host shows of one pod.
+type Observed struct {
+	Sandbox    Sandbox
+	Containers map[string]Container // by name, init containers among them
+	HostIPs    []string             // the node's addresses, for status
+}
+
+// Sandbox is what holds a pod's namespaces and its cgroup.
+type Sandbox struct {
+	Ready   bool     // its pause process lives, its scope and addresses are there
+	Present bool     // something of it is there: a scope, a mount, an address
+	Busy    bool     // it is being made or taken down
+	IPs     []string // the pod's addresses, the primary one first
+	Failure *Failure // why it could not be made
+}
+
+// Container is what the host shows of one container: its newest attempt and
+// how the one before it ended.
+type Container struct {
+	Busy    bool     // an attempt is being made: image, root, process
+	Image   string   // the image ID of the newest attempt
+	Current *Attempt // nil: never made
+	Last    *v1.ContainerStateTerminated
+	Failure *Failure // why the newest try to make one failed; nil after success
+	Backoff Backoff  // between the exits
+}
+
+// Attempt is one run of a container. Its number is the container's restartCount.
+type Attempt struct {
+	Number     int
+	ID         string
+	State      State
+	Started    time.Time
+	Finished   time.Time
+	ExitCode   int
+	OOMKilled  bool
+	Reason     string // set where the exit needs another than Completed or Error
+	Message    string
+	Signalled  time.Time     // when TERM was sent; zero: not
+	Grace      time.Duration // between TERM and KILL, from Signalled
+	Killed     bool          // KILL was sent
+	Image      string        // spec.image it was made from
+	ImageID    string
+	Resources  v1.ResourceRequirements // in force
+	OldSandbox bool                    // it ran in a sandbox that is gone
+}
+
+// Failure is why something could not be made. Reason and Message are the
+// kubelet's (ErrImagePull, CreateContainerConfigError, ...).
+type Failure struct {
+	Reason  string
+	Message string
+	At      time.Time
+	Tries   int // in a row
+}
+
+// retry is when to try again after a failure: the kubelet's back-off for
+// images, containers and sandboxes alike.
+func (f *Failure) retry() time.Time { return f.At.Add(delay(f.Tries)) }

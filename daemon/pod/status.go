@@ -1,0 +1,308 @@
+package pod
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Reasons of waiting containers and of conditions; the kubelet's.
+const (
+	reasonCreating     = "ContainerCreating"
+	reasonInitializing = "PodInitializing"
+	reasonCrashLoop    = "CrashLoopBackOff"
+	reasonImageBackoff = "ImagePullBackOff"
+	reasonCompleted    = "PodCompleted"
+)
+
+// status is the pod's status as the kubelet computes it (pkg/kubelet/
+// kubelet_pods.go: generateAPIPodStatus, getPhase; status/generate.go).
+func (d *decider) status() v1.PodStatus {
+	old := d.pod.Status
+	s := v1.PodStatus{
+		StartTime:          old.StartTime,
+		QOSClass:           old.QOSClass,
+		ObservedGeneration: d.pod.Generation,
+		Reason:             old.Reason,
+		Message:            old.Message,
+	}
+	if s.StartTime == nil {
+		t := metav1.NewTime(d.now)
+		s.StartTime = &t
+	}
+	for _, ip := range d.seen.HostIPs {
+		s.HostIPs = append(s.HostIPs, v1.HostIP{IP: ip})
+		s.HostIP = d.seen.HostIPs[0]
+	}
+	for _, ip := range d.seen.Sandbox.IPs {
+		s.PodIPs = append(s.PodIPs, v1.PodIP{IP: ip})
+		s.PodIP = d.seen.Sandbox.IPs[0]
+	}
+	for i := range d.pod.Spec.InitContainers {
+		c := &d.pod.Spec.InitContainers[i]
+		s.InitContainerStatuses = append(s.InitContainerStatuses, d.containerStatus(c, reasonInitializing))
+	}
+	waiting := reasonCreating
+	if len(d.pod.Spec.InitContainers) > 0 {
+		waiting = reasonInitializing
+	}
+	for i := range d.pod.Spec.Containers {
+		s.ContainerStatuses = append(s.ContainerStatuses, d.containerStatus(&d.pod.Spec.Containers[i], waiting))
+	}
+	s.Phase = d.phase(s)
+	if d.failed != nil {
+		s.Reason, s.Message = d.failed.Reason, d.failed.Message
+	}
+	if f := d.seen.Sandbox.Failure; f != nil && !d.seen.Sandbox.Ready && s.Phase == v1.PodPending {
+		s.Message = f.Message
+	} else if d.failed == nil && s.Phase != v1.PodFailed {
+		s.Reason, s.Message = "", ""
+	}
+	s.Conditions = d.conditions(s)
+	return s
+}
+
+// containerStatus is one container's status. Waiting is the reason of one that
+// was never made.
+func (d *decider) containerStatus(c *v1.Container, waiting string) v1.ContainerStatus {
+	seen := d.seen.Containers[c.Name]
+	s := v1.ContainerStatus{Name: c.Name, Image: c.Image, ImageID: seen.Image}
+	if seen.Last != nil {
+		s.LastTerminationState.Terminated = seen.Last.DeepCopy()
+	}
+	a := seen.Current
+	if a != nil {
+		s.RestartCount = int32(a.Number)
+		s.ContainerID = containerID(a.ID)
+		s.ImageID = a.ImageID
+	}
+	started := false
+	switch {
+	case a != nil && a.State == Running:
+		s.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(a.Started)}
+		started = true
+		s.Ready = a.Signalled.IsZero() || d.pod.DeletionTimestamp == nil
+		s.AllocatedResources = a.Resources.Requests
+		resources := a.Resources
+		s.Resources = &resources
+	case a != nil && a.State == Exited && !d.willStart(c, seen):
+		s.State.Terminated = Terminated(a)
+		s.Ready = a.ExitCode == 0 && d.isInit(c.Name) && !isSidecar(c)
+	default:
+		s.State.Waiting = d.waiting(c.Name, seen, waiting)
+		if a != nil && a.State == Exited {
+			s.LastTerminationState.Terminated = Terminated(a)
+		}
+	}
+	s.Started = &started
+	return s
+}
+
+// willStart says whether an exited container is to be started again: then it
+// waits, and its exit is its last termination state.
+func (d *decider) willStart(c *v1.Container, seen Container) bool {
+	if d.pod.DeletionTimestamp != nil || d.failed != nil {
+		return false
+	}
+	if seen.Busy || seen.Failure != nil {
+		return true
+	}
+	policy := d.pod.Spec.RestartPolicy
+	switch {
+	case isSidecar(c):
+		return !d.finished()
+	case d.isInit(c.Name) && d.mainStarted():
+		return false
+	case d.isInit(c.Name) && policy == v1.RestartPolicyAlways:
+		policy = v1.RestartPolicyOnFailure
+	}
+	return restarts(policy, seen.Current.ExitCode)
+}
+
+// waiting is why a container does not run yet.
+func (d *decider) waiting(name string, seen Container, reason string) *v1.ContainerStateWaiting {
+	w := &v1.ContainerStateWaiting{Reason: reason}
+	if f := seen.Failure; f != nil && !seen.Busy {
+		w.Reason, w.Message = f.Reason, f.Message
+		if f.Reason == "ErrImagePull" && f.Tries > 1 {
+			w.Reason = reasonImageBackoff
+			w.Message = fmt.Sprintf("Back-off pulling image: %s", f.Message)
+		}
+		return w
+	}
+	if a := seen.Current; a != nil && a.State == Exited && seen.Backoff.Tries > 0 && !seen.Busy &&
+		d.now.Before(seen.Backoff.Until(a.Finished)) {
+		w.Reason = reasonCrashLoop
+		w.Message = fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)", delay(seen.Backoff.Tries), name, d.pod.Name, d.pod.Namespace, d.pod.UID)
+	}
+	return w
+}
+
+// Terminated is an exited attempt as an API object.
+func Terminated(a *Attempt) *v1.ContainerStateTerminated {
+	reason := a.Reason
+	switch {
+	case reason != "":
+	case a.OOMKilled:
+		reason = "OOMKilled"
+	case a.ExitCode == 0:
+		reason = "Completed"
+	default:
+		reason = "Error"
+	}
+	t := &v1.ContainerStateTerminated{
+		ExitCode: int32(a.ExitCode), Reason: reason, Message: a.Message,
+		StartedAt: metav1.NewTime(a.Started), FinishedAt: metav1.NewTime(a.Finished), ContainerID: containerID(a.ID),
+	}
+	if a.Started.IsZero() {
+		t.StartedAt = metav1.Time{}
+	}
+	return t
+}
+
+// containerID is an ID as Kubernetes spells it, with the runtime's name.
+func containerID(id string) string {
+	if id == "" {
+		return ""
+	}
+	return "shoal://" + id
+}
+
+func (d *decider) isInit(name string) bool {
+	return slices.ContainsFunc(d.pod.Spec.InitContainers, func(c v1.Container) bool { return c.Name == name })
+}
+
+// phase is the kubelet's getPhase.
+func (d *decider) phase(s v1.PodStatus) v1.PodPhase {
+	if old := d.pod.Status.Phase; old == v1.PodSucceeded || old == v1.PodFailed {
+		return old
+	}
+	if d.failed != nil {
+		return v1.PodFailed
+	}
+	policy := d.pod.Spec.RestartPolicy
+	for i, cs := range s.InitContainerStatuses {
+		if isSidecar(&d.pod.Spec.InitContainers[i]) || d.mainStarted() {
+			continue
+		}
+		t := cs.State.Terminated
+		if t != nil && t.ExitCode != 0 && policy == v1.RestartPolicyNever {
+			return v1.PodFailed
+		}
+		if t == nil || t.ExitCode != 0 {
+			return v1.PodPending
+		}
+	}
+	var waiting, running, stopped, succeeded int
+	for _, cs := range s.ContainerStatuses {
+		switch {
+		case cs.State.Running != nil:
+			running++
+		case cs.State.Terminated != nil:
+			stopped++
+			if cs.State.Terminated.ExitCode == 0 {
+				succeeded++
+			}
+		case cs.LastTerminationState.Terminated != nil:
+			stopped++
+		default:
+			waiting++
+		}
+	}
+	switch {
+	case waiting > 0:
+		return v1.PodPending
+	case running > 0:
+		return v1.PodRunning
+	case d.pod.DeletionTimestamp != nil && stopped == len(s.ContainerStatuses):
+		// A deleted pod's containers all ended: it is over whatever the policy.
+		if succeeded == stopped {
+			return v1.PodSucceeded
+		}
+		return v1.PodFailed
+	case policy == v1.RestartPolicyAlways:
+		return v1.PodRunning
+	case stopped == succeeded:
+		return v1.PodSucceeded
+	case policy == v1.RestartPolicyNever:
+		return v1.PodFailed
+	}
+	return v1.PodRunning
+}
+
+// conditions are the pod's conditions; each keeps the time of its last change.
+func (d *decider) conditions(s v1.PodStatus) []v1.PodCondition {
+	over := s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed
+	var uninitialized, unready []string
+	for i, cs := range s.InitContainerStatuses {
+		sidecar := isSidecar(&d.pod.Spec.InitContainers[i])
+		done := cs.State.Terminated != nil && cs.State.Terminated.ExitCode == 0
+		if sidecar {
+			done = cs.State.Running != nil || over
+		}
+		if !done && (sidecar || !d.mainStarted()) {
+			uninitialized = append(uninitialized, cs.Name)
+		}
+		if sidecar && !cs.Ready {
+			unready = append(unready, cs.Name)
+		}
+	}
+	for _, cs := range s.ContainerStatuses {
+		if !cs.Ready {
+			unready = append(unready, cs.Name)
+		}
+	}
+	condition := func(kind v1.PodConditionType, bad []string, reason, words string) v1.PodCondition {
+		c := v1.PodCondition{Type: kind, Status: v1.ConditionTrue}
+		if len(bad) > 0 {
+			c.Status, c.Reason = v1.ConditionFalse, reason
+			c.Message = fmt.Sprintf("%s: [%s]", words, strings.Join(bad, " "))
+		}
+		if over && kind != v1.PodScheduled {
+			c.Message, c.Reason = "", ""
+			switch {
+			case kind == v1.PodInitialized && s.Phase == v1.PodSucceeded:
+				c.Status, c.Reason = v1.ConditionTrue, reasonCompleted
+			case kind != v1.PodInitialized:
+				c.Status = v1.ConditionFalse
+				c.Reason = map[v1.PodPhase]string{v1.PodSucceeded: reasonCompleted, v1.PodFailed: "PodFailed"}[s.Phase]
+			}
+		}
+		return c
+	}
+	var noSandbox []string
+	if !d.seen.Sandbox.Ready {
+		noSandbox = []string{"sandbox"}
+	}
+	sandbox := condition(v1.PodReadyToStartContainers, noSandbox, "", "")
+	sandbox.Reason, sandbox.Message = "", ""
+	if over {
+		sandbox.Status = v1.ConditionFalse
+	}
+	list := []v1.PodCondition{
+		sandbox,
+		condition(v1.PodInitialized, uninitialized, "ContainersNotInitialized", "containers with incomplete status"),
+		condition(v1.PodReady, unready, "ContainersNotReady", "containers with unready status"),
+		condition(v1.ContainersReady, unready, "ContainersNotReady", "containers with unready status"),
+		condition(v1.PodScheduled, nil, "", ""),
+	}
+	for i := range list {
+		list[i].ObservedGeneration = d.pod.Generation
+		list[i].LastTransitionTime = d.since(list[i])
+	}
+	return list
+}
+
+// since is when a condition took its status.
+func (d *decider) since(c v1.PodCondition) metav1.Time {
+	for _, old := range d.pod.Status.Conditions {
+		if old.Type == c.Type && old.Status == c.Status {
+			return old.LastTransitionTime
+		}
+	}
+	return metav1.NewTime(d.now.Truncate(time.Second))
+}
