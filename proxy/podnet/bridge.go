@@ -1,0 +1,164 @@
+package podnet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// deviceAddr is an address for a device. Duplicate detection is off, because
+// nobody else gives out addresses of a pod CIDR and it would take a second.
+func deviceAddr(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: ipNet(p)}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return netlink.FAMILY_V4
+	}
+	return netlink.FAMILY_V6
+}
+
+func notFound(err error) bool {
+	var e netlink.LinkNotFoundError
+	return errors.As(err, &e)
+}
+
+// ensureBridge makes the bridge be up with the gateways' addresses.
+func (n *Network) ensureBridge() error {
+	link, err := n.host.LinkByName(n.cfg.Bridge)
+	if notFound(err) {
+		link, err = n.addBridge()
+	}
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", n.cfg.Bridge, err)
+	}
+	if link.Type() != "bridge" {
+		return fmt.Errorf("bridge %s: there is a device of that name, of type %s", n.cfg.Bridge, link.Type())
+	}
+	n.bridge.Store(int64(link.Attrs().Index))
+	mac := n.gatewayMAC()
+	if !slices.Equal(link.Attrs().HardwareAddr, mac) {
+		if err := n.host.LinkSetHardwareAddr(link, mac); err != nil {
+			return fmt.Errorf("bridge %s: set address %v: %w", n.cfg.Bridge, mac, err)
+		}
+	}
+	if link.Attrs().MTU != n.cfg.MTU {
+		if err := n.host.LinkSetMTU(link, n.cfg.MTU); err != nil {
+			return fmt.Errorf("bridge %s: set MTU %d: %w", n.cfg.Bridge, n.cfg.MTU, err)
+		}
+	}
+	if err := n.host.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bridge %s: bring up: %w", n.cfg.Bridge, err)
+	}
+	return n.bridgeAddrs(link)
+}
+
+func (n *Network) addBridge() (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = n.cfg.Bridge, n.cfg.MTU, n.gatewayMAC()
+	snooping := false // ports are isolated: there is no multicast to steer
+	if err := n.host.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
+		return nil, err
+	}
+	return n.host.LinkByName(n.cfg.Bridge)
+}
+
+// bridgeAddrs gives the bridge the gateways' addresses and takes away others,
+// which are those of an earlier configuration.
+func (n *Network) bridgeAddrs(link netlink.Link) error {
+	have, err := n.host.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("bridge %s: list addresses: %w", n.cfg.Bridge, err)
+	}
+	want := map[string]bool{}
+	for _, c := range n.cfg.PodCIDRs {
+		addr := deviceAddr(netip.PrefixFrom(gateway(c), c.Bits()))
+		want[addr.IPNet.String()] = true
+		if slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == addr.IPNet.String() }) {
+			continue
+		}
+		if err := n.host.AddrReplace(link, addr); err != nil {
+			return fmt.Errorf("bridge %s: add address %v: %w", n.cfg.Bridge, addr, err)
+		}
+	}
+	for _, a := range have {
+		if want[a.IPNet.String()] || a.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		if err := n.host.AddrDel(link, &a); err != nil {
+			return fmt.Errorf("bridge %s: remove address %v: %w", n.cfg.Bridge, a.IPNet, err)
+		}
+	}
+	return nil
+}
+
+// gatewayMAC is the bridge's address, fixed so that pods' static neighbour
+// entries stay right when the bridge has to be made again.
+func (n *Network) gatewayMAC() net.HardwareAddr { return hardwareAddr(gateway(n.cfg.PodCIDRs[0])) }
+
+// routing makes the host forward.
+func (n *Network) routing() error {
+	for _, c := range n.cfg.PodCIDRs {
+		var err error
+		if c.Addr().Is4() {
+			err = setSysctl("ipv4/ip_forward", "1")
+		} else {
+			err = errors.Join(forwardIPv6(), setSysctl("ipv6/conf/"+n.cfg.Bridge+"/disable_ipv6", "0"))
+		}
+		if err != nil {
+			return fmt.Errorf("let the host route pods' packets: %w", err)
+		}
+	}
+	return nil
+}
+
+// localnet lets 127.0.0.0/8 lead to pods, or not.
+func (n *Network) localnet(on bool) error {
+	want := "0"
+	if on {
+		want = "1"
+	}
+	err := setSysctl("ipv4/conf/"+n.cfg.Bridge+"/route_localnet", want)
+	if errors.Is(err, os.ErrNotExist) && !on {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("host ports on 127.0.0.1: %w", err)
+	}
+	return nil
+}
+
+// defaultMTU is that of the device that the default route uses.
+func defaultMTU(h *netlink.Handle) int {
+	const ethernet = 1500
+	for _, fam := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := h.RouteList(nil, fam)
+		if err != nil {
+			continue
+		}
+		for _, r := range routes {
+			if r.Dst != nil && !r.Dst.IP.IsUnspecified() || r.LinkIndex == 0 {
+				continue
+			}
+			if link, err := h.LinkByIndex(r.LinkIndex); err == nil {
+				return link.Attrs().MTU
+			}
+		}
+	}
+	return ethernet
+}

@@ -1,0 +1,191 @@
+package podnet
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// tableName is the nftables table that this package owns, in family inet.
+const tableName = "shoal"
+
+var (
+	loopback4  = netip.MustParsePrefix("127.0.0.0/8")
+	linkLocal6 = netip.MustParsePrefix("fe80::/10")
+)
+
+// portRule is one element of a host port map.
+type portRule struct {
+	HostIP   netip.Addr // invalid: all of the host's
+	Protocol Protocol
+	HostPort uint16
+	To       netip.AddrPort
+}
+
+// ruleset is what the table holds, ready to be written.
+type ruleset struct {
+	Bridge string
+	CIDRs  []netip.Prefix
+	Keep   []netip.Prefix // destinations that are not masqueraded, sorted
+	Ports  []portRule     // sorted
+}
+
+// rulesFor is the ruleset of these pods.
+func rulesFor(cfg Config, pods map[string]lease) ruleset {
+	r := ruleset{Bridge: cfg.Bridge, CIDRs: cfg.PodCIDRs}
+	r.Keep = append(slices.Clone(cfg.PodCIDRs), cfg.NonMasquerade...)
+	slices.SortFunc(r.Keep, netip.Prefix.Compare)
+	r.Keep = slices.Compact(r.Keep)
+	for _, pod := range pods {
+		for _, port := range pod.Ports {
+			r.Ports = append(r.Ports, portRules(port, pod.Addrs)...)
+		}
+	}
+	slices.SortFunc(r.Ports, func(a, b portRule) int {
+		return cmp.Or(a.HostIP.Compare(b.HostIP), cmp.Compare(a.Protocol, b.Protocol),
+			cmp.Compare(a.HostPort, b.HostPort), a.To.Compare(b.To))
+	})
+	return r
+}
+
+func portRules(port HostPort, addrs []netip.Addr) []portRule {
+	var out []portRule
+	for _, a := range addrs {
+		if !port.applies(a) {
+			continue
+		}
+		pr := portRule{HostIP: port.HostIP, Protocol: port.Protocol, HostPort: port.HostPort,
+			To: netip.AddrPortFrom(a, port.ContainerPort)}
+		if port.everywhere(a) {
+			pr.HostIP = netip.Addr{}
+		}
+		out = append(out, pr)
+	}
+	return out
+}
+
+// ports gives the elements of one map: one family, bound to an address or not.
+func (r ruleset) ports(is4 bool, bound bool) []portRule {
+	return slices.DeleteFunc(slices.Clone(r.Ports), func(p portRule) bool {
+		return p.To.Addr().Is4() != is4 || p.HostIP.IsValid() != bound
+	})
+}
+
+// hairpins are the pods that may meet themselves through their host port. Only
+// then must the source be hidden: a pod drops packets from its own address.
+func (r ruleset) hairpins(is4 bool) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range r.Ports {
+		if p.To.Addr().Is4() == is4 {
+			out = append(out, p.To.Addr())
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+// needsLocalnet tells whether 127.0.0.0/8 must lead to a pod.
+func (r ruleset) needsLocalnet() bool {
+	return slices.ContainsFunc(r.Ports, func(p portRule) bool {
+		return p.To.Addr().Is4() && (!p.HostIP.IsValid() || p.HostIP.IsLoopback())
+	})
+}
+
+// suffix tells families apart in the names of sets.
+func suffix(is4 bool) string {
+	if is4 {
+		return "4"
+	}
+	return "6"
+}
+
+// nftWords are how nft(8) writes a family.
+func nftWords(is4 bool) (ip, addrType string) {
+	if is4 {
+		return "ip", "ipv4_addr"
+	}
+	return "ip6", "ipv6_addr"
+}
+
+// String is the table as a script for nft(8). What apply writes over netlink
+// must list the same.
+func (r ruleset) String() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("table inet %s {", tableName)
+	for _, c := range r.CIDRs {
+		r.writeSets(line, c.Addr().Is4())
+	}
+	line("chain guard { type filter hook prerouting priority raw; policy accept;")
+	line("iifname %q ip daddr %s drop", r.Bridge, loopback4)
+	for _, c := range r.CIDRs {
+		if c.Addr().Is4() {
+			line("iifname %q ip saddr != %s drop", r.Bridge, c)
+			continue
+		}
+		line("iifname %q ip6 saddr %s accept", r.Bridge, c)
+		line("iifname %q ip6 saddr %s accept", r.Bridge, linkLocal6)
+		line("iifname %q ip6 saddr :: accept", r.Bridge)
+		line("iifname %q meta nfproto ipv6 drop", r.Bridge)
+	}
+	line("}\nchain quiet { type filter hook output priority filter; policy accept;")
+	line("oifname %q icmp type redirect drop", r.Bridge)
+	line("oifname %q icmpv6 type nd-redirect drop", r.Bridge)
+	line("}\nchain hostports {")
+	for _, c := range r.CIDRs {
+		ip, _ := nftWords(c.Addr().Is4())
+		s := suffix(c.Addr().Is4())
+		line("dnat %s to %s daddr . meta l4proto . th dport map @bound%s", ip, ip, s)
+		line("%s daddr != %s fib daddr type local dnat %s to meta l4proto . th dport map @any%s", ip, gateway(c), ip, s)
+	}
+	line("}\nchain prerouting { type nat hook prerouting priority dstnat; policy accept; jump hostports; }")
+	line("chain output { type nat hook output priority -100; policy accept; jump hostports; }")
+	r.writeSource(line)
+	line("}")
+	return b.String()
+}
+
+func (r ruleset) writeSets(line func(string, ...any), is4 bool) {
+	_, t := nftWords(is4)
+	s := suffix(is4)
+	for _, m := range []struct {
+		name, key string
+		bound     bool
+	}{{"bound", t + " . inet_proto . inet_service", true}, {"any", "inet_proto . inet_service", false}} {
+		line("map %s%s { type %s : %s . inet_service;", m.name, s, m.key, t)
+		for _, p := range r.ports(is4, m.bound) {
+			key := fmt.Sprintf("%d . %d", p.Protocol, p.HostPort)
+			if m.bound {
+				key = p.HostIP.String() + " . " + key
+			}
+			line("elements = { %s : %s . %d }", key, p.To.Addr(), p.To.Port())
+		}
+		line("}")
+	}
+	line("set hairpin%s { type %s . %s;", s, t, t)
+	for _, a := range r.hairpins(is4) {
+		line("elements = { %s . %s }", a, a)
+	}
+	line("}")
+}
+
+func (r ruleset) writeSource(line func(string, ...any)) {
+	line("chain outbound {")
+	for _, p := range r.Keep {
+		ip, _ := nftWords(p.Addr().Is4())
+		line("%s daddr %s return", ip, p)
+	}
+	line("masquerade fully-random\n}")
+	line("chain postrouting { type nat hook postrouting priority srcnat; policy accept;")
+	for _, c := range r.CIDRs {
+		ip, _ := nftWords(c.Addr().Is4())
+		if c.Addr().Is4() {
+			line("oifname %q ct status dnat ip saddr %s masquerade", r.Bridge, loopback4)
+		}
+		line("oifname %q ct status dnat %s saddr . %s daddr @hairpin%s masquerade", r.Bridge, ip, ip, suffix(c.Addr().Is4()))
+		line("oifname != %q %s saddr %s jump outbound", r.Bridge, ip, c)
+	}
+	line("}")
+}

@@ -1,0 +1,313 @@
+package podnet
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// sizeofNfgenmsg is the header of each nfnetlink message.
+const sizeofNfgenmsg = 4
+
+// table is our table in the kernel.
+type table struct {
+	conn    *nftables.Conn
+	raw     *netlink.Conn // asks for the ruleset's generation
+	applied string        // text of what was written last; empty: nothing
+	mark    string        // what the kernel showed of it afterwards
+	gen     uint32        // the ruleset's generation then
+}
+
+func openTable() (*table, error) {
+	conn, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	raw, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	if err != nil {
+		_ = conn.CloseLasting()
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	return &table{conn: conn, raw: raw}, nil
+}
+
+func (t *table) close() {
+	_ = t.conn.CloseLasting()
+	_ = t.raw.Close()
+}
+
+// intact tells whether the kernel still holds what was written last. It costs
+// one small message unless somebody changed any table meanwhile.
+func (t *table) intact() (bool, error) {
+	if t.applied == "" {
+		return false, nil
+	}
+	gen, err := t.generation()
+	if err != nil || gen == t.gen {
+		return err == nil, err
+	}
+	mark, err := t.fingerprint()
+	if err != nil || mark != t.mark {
+		return false, err
+	}
+	t.gen = gen
+	return true, nil
+}
+
+// generation is the number that the kernel gives each version of its ruleset.
+func (t *table) generation() (uint32, error) {
+	const getGen = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
+	msgs, err := t.raw.Execute(netlink.Message{
+		Header: netlink.Header{Type: getGen, Flags: netlink.Request},
+		Data:   make([]byte, sizeofNfgenmsg),
+	})
+	if err != nil {
+		return 0, fmt.Errorf("read nftables' generation: %w", err)
+	}
+	for _, m := range msgs {
+		if len(m.Data) < sizeofNfgenmsg {
+			continue
+		}
+		ad, err := netlink.NewAttributeDecoder(m.Data[sizeofNfgenmsg:])
+		if err != nil {
+			return 0, fmt.Errorf("read nftables' generation: %w", err)
+		}
+		ad.ByteOrder = binary.BigEndian
+		for ad.Next() {
+			if ad.Type() == unix.NFTA_GEN_ID {
+				return ad.Uint32(), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("read nftables' generation: no number in the answer")
+}
+
+// fingerprint is a text of our table as the kernel shows it. A rule's handle
+// stands for its content, since the kernel gives a changed rule a new one.
+func (t *table) fingerprint() (string, error) {
+	tables, err := t.conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return "", fmt.Errorf("list tables: %w", err)
+	}
+	i := slices.IndexFunc(tables, func(x *nftables.Table) bool { return x.Name == tableName })
+	if i < 0 {
+		return "", nil
+	}
+	lines := []string{fmt.Sprintf("table flags %d", tables[i].Flags)}
+	chains, err := t.conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return "", fmt.Errorf("list chains: %w", err)
+	}
+	for _, c := range chains {
+		if c.Table.Name != tableName {
+			continue
+		}
+		rules, err := t.conn.GetRules(c.Table, c)
+		if err != nil {
+			return "", fmt.Errorf("list rules of %s: %w", c.Name, err)
+		}
+		for _, r := range rules {
+			lines = append(lines, fmt.Sprintf("rule %s %d", c.Name, r.Handle))
+		}
+		lines = append(lines, fmt.Sprintf("chain %s", c.Name))
+	}
+	sets, err := t.conn.GetSets(tables[i])
+	if err != nil {
+		return "", fmt.Errorf("list sets: %w", err)
+	}
+	for _, s := range sets {
+		elements, err := t.conn.GetSetElements(s)
+		if err != nil {
+			return "", fmt.Errorf("list set %s: %w", s.Name, err)
+		}
+		for _, e := range elements {
+			lines = append(lines, fmt.Sprintf("set %s %x %x", s.Name, e.Key, e.Val))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n"), nil
+}
+
+// apply makes the table hold exactly r, in one transaction: packets meet the
+// old rules or the new ones. Connections keep the NAT they were given.
+func (t *table) apply(r ruleset) error {
+	t.applied = ""
+	owned := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}
+	t.conn.AddTable(owned) // so that deleting it cannot fail
+	t.conn.DelTable(owned)
+	t.conn.AddTable(owned)
+	w := writer{conn: t.conn, table: owned, rules: r}
+	if err := w.write(); err != nil {
+		return fmt.Errorf("encode nftables rules: %w", err)
+	}
+	if err := t.conn.Flush(); err != nil {
+		return fmt.Errorf("write table inet %s: %w", tableName, err)
+	}
+	// The generation comes first: a change in between makes the next look
+	// compare, never miss.
+	var err error
+	if t.gen, err = t.generation(); err != nil {
+		return err
+	}
+	if t.mark, err = t.fingerprint(); err != nil {
+		return err
+	}
+	t.applied = r.String()
+	return nil
+}
+
+// remove deletes the table.
+func (t *table) remove() error {
+	t.applied = ""
+	owned := &nftables.Table{Family: nftables.TableFamilyINet, Name: tableName}
+	t.conn.AddTable(owned)
+	t.conn.DelTable(owned)
+	if err := t.conn.Flush(); err != nil {
+		return fmt.Errorf("delete table inet %s: %w", tableName, err)
+	}
+	return nil
+}
+
+// writer collects the messages of one transaction. Its order and content are
+// those of ruleset.String.
+type writer struct {
+	conn  *nftables.Conn
+	table *nftables.Table
+	rules ruleset
+}
+
+func (w writer) write() error {
+	for _, c := range w.rules.CIDRs {
+		if err := w.sets(c.Addr().Is4()); err != nil {
+			return err
+		}
+	}
+	w.guard()
+	w.quiet()
+	hostports := w.chain("hostports")
+	for _, c := range w.rules.CIDRs {
+		w.hostports(hostports, c)
+	}
+	jump := verdict(expr.VerdictJump, "hostports")
+	w.rule(w.hook("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest), jump)
+	w.rule(w.hook("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest), jump)
+	w.source()
+	return nil
+}
+
+func (w writer) chain(name string) *nftables.Chain {
+	return w.conn.AddChain(&nftables.Chain{Name: name, Table: w.table})
+}
+
+func (w writer) hook(name string, kind nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
+	accept := nftables.ChainPolicyAccept
+	return w.conn.AddChain(&nftables.Chain{Name: name, Table: w.table, Type: kind, Hooknum: hook, Priority: prio, Policy: &accept})
+}
+
+func (w writer) rule(c *nftables.Chain, parts ...[]expr.Any) {
+	w.conn.AddRule(&nftables.Rule{Table: w.table, Chain: c, Exprs: exprs(parts...)})
+}
+
+func (w writer) sets(is4 bool) error {
+	addr := nftables.TypeIP6Addr
+	if is4 {
+		addr = nftables.TypeIPAddr
+	}
+	s := suffix(is4)
+	target := nftables.MustConcatSetType(addr, nftables.TypeInetService)
+	anyKey := nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService)
+	boundKey := nftables.MustConcatSetType(addr, nftables.TypeInetProto, nftables.TypeInetService)
+	for _, bound := range []bool{true, false} {
+		set := &nftables.Set{Table: w.table, Name: "any" + s, IsMap: true, Concatenation: true, KeyType: anyKey, DataType: target}
+		if bound {
+			set.Name, set.KeyType = "bound"+s, boundKey
+		}
+		var elements []nftables.SetElement
+		for _, p := range w.rules.ports(is4, bound) {
+			elements = append(elements, p.element())
+		}
+		if err := w.conn.AddSet(set, elements); err != nil {
+			return err
+		}
+	}
+	pair := &nftables.Set{Table: w.table, Name: "hairpin" + s, Concatenation: true, KeyType: nftables.MustConcatSetType(addr, addr)}
+	var elements []nftables.SetElement
+	for _, a := range w.rules.hairpins(is4) {
+		elements = append(elements, nftables.SetElement{Key: append(a.AsSlice(), a.AsSlice()...)})
+	}
+	return w.conn.AddSet(pair, elements)
+}
+
+// element is p in a map: each part padded to whole registers.
+func (p portRule) element() nftables.SetElement {
+	var key []byte
+	if p.HostIP.IsValid() {
+		key = p.HostIP.AsSlice()
+	}
+	key = append(key, byte(p.Protocol), 0, 0, 0)
+	key = append(binary.BigEndian.AppendUint16(key, p.HostPort), 0, 0)
+	val := append(binary.BigEndian.AppendUint16(p.To.Addr().AsSlice(), p.To.Port()), 0, 0)
+	return nftables.SetElement{Key: key, Val: val}
+}
+
+func (w writer) guard() {
+	bridge := w.rules.Bridge
+	c := w.hook("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
+	drop, accept := verdict(expr.VerdictDrop, ""), verdict(expr.VerdictAccept, "")
+	w.rule(c, from(bridge), within(loadDest, expr.CmpOpEq, loopback4), drop)
+	for _, cidr := range w.rules.CIDRs {
+		if cidr.Addr().Is4() {
+			w.rule(c, from(bridge), within(loadSource, expr.CmpOpNeq, cidr), drop)
+			continue
+		}
+		for _, ok := range []netip.Prefix{cidr, linkLocal6, single(netip.IPv6Unspecified())} {
+			w.rule(c, from(bridge), within(loadSource, expr.CmpOpEq, ok), accept)
+		}
+		w.rule(c, from(bridge), family(false), drop)
+	}
+}
+
+// quiet drops ICMP redirects: that two pods share a device must not tempt them
+// to talk past the host.
+func (w writer) quiet() {
+	const redirect4, redirect6 = 5, 137 // RFC 792, RFC 4861
+	c := w.hook("quiet", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
+	drop := verdict(expr.VerdictDrop, "")
+	w.rule(c, to(w.rules.Bridge), icmpType(true, redirect4), drop)
+	w.rule(c, to(w.rules.Bridge), icmpType(false, redirect6), drop)
+}
+
+func (w writer) hostports(c *nftables.Chain, cidr netip.Prefix) {
+	is4 := cidr.Addr().Is4()
+	w.rule(c, family(is4), []expr.Any{loadDest(is4, reg32)}, loadPort(reg32+words(is4)), dnatByMap(is4, "bound"+suffix(is4)))
+	w.rule(c, within(loadDest, expr.CmpOpNeq, single(gateway(cidr))), hostAddr(), loadPort(reg32), dnatByMap(is4, "any"+suffix(is4)))
+}
+
+func (w writer) source() {
+	outbound := w.chain("outbound")
+	for _, p := range w.rules.Keep {
+		w.rule(outbound, within(loadDest, expr.CmpOpEq, p), verdict(expr.VerdictReturn, ""))
+	}
+	w.rule(outbound, []expr.Any{&expr.Masq{FullyRandom: true}})
+	c := w.hook("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	masquerade := []expr.Any{&expr.Masq{}}
+	for _, cidr := range w.rules.CIDRs {
+		is4 := cidr.Addr().Is4()
+		if is4 {
+			w.rule(c, to(w.rules.Bridge), wasDNATed(), within(loadSource, expr.CmpOpEq, loopback4), masquerade)
+		}
+		pair := []expr.Any{
+			loadSource(is4, reg32), loadDest(is4, reg32+words(is4)),
+			&expr.Lookup{SourceRegister: reg32, SetName: "hairpin" + suffix(is4)},
+		}
+		w.rule(c, to(w.rules.Bridge), wasDNATed(), family(is4), pair, masquerade)
+		w.rule(c, notTo(w.rules.Bridge), within(loadSource, expr.CmpOpEq, cidr), verdict(expr.VerdictJump, "outbound"))
+	}
+}
