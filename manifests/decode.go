@@ -214,16 +214,15 @@ func (n *node) drop(name string) {
 func (d *decoder) object(n *node, path *field.Path, obj runtime.Object) {
 	n.strip()
 	before := len(d.problems) + d.more
+	var wrong []string
 	s := shape{root: reflect.TypeOf(obj).Elem(), problem: func(at mark, p *field.Path, message, suggestion string) {
+		wrong = append(wrong, p.String())
 		d.problem(at, join(path, p.String()), strings.Replace(message, `"`+p.String()+`"`, `"`+join(path, p.String())+`"`, 1), suggestion)
 	}}
 	if s.root.Name() == "Secret" {
 		s.hideIn = []string{"data", "stringData"}
 	}
 	s.check(s.root, n, nil)
-	if len(d.problems)+d.more > before {
-		return
-	}
 	declared, err := canonicalJSON(n.value)
 	if err == nil {
 		err = kjson.UnmarshalCaseSensitivePreserveInts(declared, obj)
@@ -232,11 +231,12 @@ func (d *decoder) object(n *node, path *field.Path, obj runtime.Object) {
 		d.problem(n.at, pathText(path), err.Error(), "")
 		return
 	}
-	d.accept(n, path, obj, before)
+	d.accept(n, path, obj, wrong, before)
 }
 
-// accept defaults and validates a decoded object.
-func (d *decoder) accept(n *node, path *field.Path, obj runtime.Object, before int) {
+// accept defaults and validates a decoded object; wrong lists the fields that
+// were taken out of it because they could not be decoded.
+func (d *decoder) accept(n *node, path *field.Path, obj runtime.Object, wrong []string, before int) {
 	obj, err := canonical(obj)
 	if err != nil {
 		d.problem(n.at, pathText(path), err.Error(), "")
@@ -247,11 +247,11 @@ func (d *decoder) accept(n *node, path *field.Path, obj runtime.Object, before i
 		d.problem(n.at, pathText(path), err.Error(), "")
 		return
 	}
-	if generated := n.generateName(); key.Name == "" && generated != nil {
+	if generated := n.generateName(); key.Name == "" && generated != nil && len(wrong) == 0 {
 		d.problem(generated.at, join(path, "metadata.generateName"), "an object in a file needs a fixed name: it would get another one each time the file is read", "metadata.name")
 		return
 	}
-	d.validate(n, path, obj)
+	d.validate(n, path, obj, wrong)
 	pos := Position{File: d.file, Line: n.at.line, Column: n.at.col}
 	if first, again := d.seen[key]; again {
 		d.problem(n.at, pathText(path), fmt.Sprintf("%s is declared twice: first at line %d", nameOf(key), first.Line), "")
@@ -270,17 +270,40 @@ func (d *decoder) accept(n *node, path *field.Path, obj runtime.Object, before i
 	d.objects = append(d.objects, Object{Key: key, Value: obj, Declared: declared, Pos: pos, Document: d.document})
 }
 
-func (d *decoder) validate(n *node, path *field.Path, obj runtime.Object) {
+func (d *decoder) validate(n *node, path *field.Path, obj runtime.Object, wrong []string) {
 	type said struct{ field, message string }
 	once := map[said]bool{}
 	for _, e := range Validate(obj) {
 		this := said{join(path, e.Field), e.ErrorBody()}
-		if once[this] {
+		if once[this] || follows(e, wrong) {
 			continue
 		}
 		once[this] = true
 		d.problem(n.locate(e), this.field, this.message, supported(e))
 	}
+}
+
+// follows says whether a validation error may be only the consequence of a
+// field that could not be decoded: it is about that field, about something in
+// or around it, or misses one of its neighbours, whose name may be what was
+// mistyped.
+func follows(e *field.Error, wrong []string) bool {
+	for _, w := range wrong {
+		if within(e.Field, w) || within(w, e.Field) {
+			return true
+		}
+		bad := reflect.ValueOf(e.BadValue)
+		missing := e.Type == field.ErrorTypeRequired || !bad.IsValid() || bad.IsZero()
+		if dir := w[:max(0, strings.LastIndexAny(w, ".["))]; missing && (dir == "" || within(e.Field, dir)) {
+			return true
+		}
+	}
+	return false
+}
+
+func within(path, parent string) bool {
+	rest, ok := strings.CutPrefix(path, parent)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 var quoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
@@ -296,7 +319,7 @@ func supported(e *field.Error) string {
 			values = append(values, v)
 		}
 	}
-	return closest(fmt.Sprint(e.BadValue), values)
+	return closest(fmt.Sprint(reflect.Indirect(reflect.ValueOf(e.BadValue))), values)
 }
 
 func (n *node) generateName() *node {

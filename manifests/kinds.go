@@ -102,7 +102,7 @@ var kinds = map[schema.GroupKind]kind{
 	{Group: discovery.GroupName, Kind: "EndpointSlice"}:             {"v1", inNamespace, check(discoveryvalidation.ValidateEndpointSliceCreate, discoveryvalidation.ValidateEndpointSliceUpdate)},
 	{Group: scheduling.GroupName, Kind: "PriorityClass"}:            {"v1", clusterWide, check(schedulingvalidation.ValidatePriorityClass, schedulingvalidation.ValidatePriorityClassUpdate)},
 	{Group: coordination.GroupName, Kind: "Lease"}:                  {"v1", inNamespace, check(coordinationvalidation.ValidateLease, coordinationvalidation.ValidateLeaseUpdate)},
-	{Group: nodeapi.GroupName, Kind: "RuntimeClass"}:                   {"v1", clusterWide, checkBoth(nodevalidation.ValidateRuntimeClass, nodevalidation.ValidateRuntimeClassUpdate)},
+	{Group: nodeapi.GroupName, Kind: "RuntimeClass"}:                {"v1", clusterWide, checkBoth(nodevalidation.ValidateRuntimeClass, nodevalidation.ValidateRuntimeClassUpdate)},
 
 	{Group: rbac.GroupName, Kind: "Role"}:               {"v1", inNamespace, check(rbacvalidation.ValidateRole, rbacvalidation.ValidateRoleUpdate)},
 	{Group: rbac.GroupName, Kind: "RoleBinding"}:        {"v1", inNamespace, check(rbacvalidation.ValidateRoleBinding, rbacvalidation.ValidateRoleBindingUpdate)},
@@ -124,4 +124,3 @@ func Namespaced(gk schema.GroupKind) (namespaced, known bool) {
 	k, known := kinds[gk]
 	return k.namespaced, known
 }
-

@@ -32,7 +32,7 @@ func (n *node) find(path string, at mark, bad any) (mark, int) {
 			continue
 		}
 		at := n.keys[key]
-		if child.fields == nil && child.items == nil {
+		if child.fields == nil && child.items == nil && bad != any(key) {
 			at = child.at
 		}
 		if m, d := child.find(rest, at, bad); d+len(key) > depth {

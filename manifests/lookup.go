@@ -33,7 +33,7 @@ func newObject(apiVersion, kind string) (runtime.Object, *wrongType) {
 		case declared && !removed:
 			return obj, nil
 		case removed:
-			return nil, &wrongType{"apiVersion", fmt.Sprintf("no matches for kind %q in version %q: it was removed from Kubernetes; use %s", kind, apiVersion, replacement), ""}
+			return nil, &wrongType{"apiVersion", fmt.Sprintf("no matches for kind %q in version %q: it was removed from Kubernetes", kind, apiVersion), replacement}
 		}
 		return nil, &wrongType{"kind", fmt.Sprintf("%s is not an object that a file can declare", kind), ""}
 	}
@@ -99,7 +99,7 @@ func lifecycle(obj runtime.Object) (removed bool, replacement string) {
 		gvk := by.APILifecycleReplacement()
 		return true, gvk.GroupVersion().String()
 	}
-	return true, "a newer version"
+	return true, ""
 }
 
 // isList says whether an object is a list of objects to take apart.
@@ -112,4 +112,3 @@ func isList(apiVersion, kind string, n *node) bool {
 }
 
 func keysOf[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
-

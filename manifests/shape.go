@@ -29,99 +29,121 @@ type shape struct {
 	problem func(at mark, path *field.Path, message, suggestion string)
 }
 
-func (s *shape) check(t reflect.Type, n *node, path *field.Path) {
+// check reports whether n can be decoded into a t once its wrong parts are
+// taken out, which check has then done: validation can go on with the rest.
+func (s *shape) check(t reflect.Type, n *node, path *field.Path) bool {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if n.value == nil {
-		return // null is "not given" for every type
+		return true // null is "not given" for every type
 	}
 	if decodesItself(t) {
-		s.selfDecoding(t, n, path)
-		return
+		return s.selfDecoding(t, n, path)
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		s.object(t, n, path)
+		return s.object(t, n, path)
 	case reflect.Map:
-		if s.is(n, path, "an object", n.fields != nil) {
-			s.repeats(n, path)
-			for _, k := range slices.Sorted(maps.Keys(n.fields)) {
-				s.check(t.Elem(), n.fields[k], path.Key(k))
-			}
-		}
+		return s.mapping(t, n, path)
 	case reflect.Slice:
-		s.list(t, n, path)
+		return s.list(t, n, path)
 	case reflect.String:
 		_, ok := n.value.(string)
-		s.is(n, path, "a string", ok)
+		return s.is(n, path, "a string", ok)
 	case reflect.Bool:
 		_, ok := n.value.(bool)
-		s.is(n, path, "a boolean (true or false)", ok)
+		return s.is(n, path, "a boolean (true or false)", ok)
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		s.integer(t, n, path)
+		return s.integer(t, n, path)
 	case reflect.Float32, reflect.Float64:
 		_, ok := n.value.(json.Number)
-		s.is(n, path, "a number", ok)
+		return s.is(n, path, "a number", ok)
 	}
+	return true
 }
 
-func (s *shape) object(t reflect.Type, n *node, path *field.Path) {
+func (s *shape) object(t reflect.Type, n *node, path *field.Path) bool {
 	if !s.is(n, path, "an object", n.fields != nil) {
-		return
+		return false
 	}
-	s.repeats(n, path)
+	s.repeats(n, func(key string) *field.Path { return child(path, key) })
 	fields := fieldsOf(t)
-	for _, name := range slices.Sorted(maps.Keys(n.fields)) {
+	for _, name := range keysOf(n.fields) {
 		child := child(path, name)
 		ft, known := fields[name]
 		if !known {
-			guess := closest(name, slices.Collect(maps.Keys(fields)))
+			guess := closest(name, keysOf(fields))
 			if guess == "" {
 				guess = elsewhere(s.root, name)
 			}
 			s.problem(n.keys[name], child, fmt.Sprintf("unknown field %q", child), guess)
+			n.drop(name)
 			continue
 		}
 		if path == nil && slices.Contains(s.hideIn, name) {
 			s.hidden = true
 		}
-		s.check(ft, n.fields[name], child)
+		if !s.check(ft, n.fields[name], child) {
+			n.drop(name)
+		}
 		if path == nil {
 			s.hidden = false
 		}
 	}
+	return true
 }
 
-func (s *shape) list(t reflect.Type, n *node, path *field.Path) {
-	if t.Elem().Kind() == reflect.Uint8 {
-		text, ok := n.value.(string)
-		if !s.is(n, path, "a string in base64", ok) {
-			return
-		}
-		if _, err := base64.StdEncoding.DecodeString(text); err != nil {
-			what := err.Error()
-			if len(s.hideIn) > 0 {
-				what += "; write plain text under stringData instead"
-			}
-			s.problem(n.at, path, "expected a string in base64: "+what, "")
-		}
-		return
+func (s *shape) mapping(t reflect.Type, n *node, path *field.Path) bool {
+	if !s.is(n, path, "an object", n.fields != nil) {
+		return false
 	}
-	_, ok := n.value.([]any)
+	s.repeats(n, path.Key)
+	for _, k := range keysOf(n.fields) {
+		if !s.check(t.Elem(), n.fields[k], path.Key(k)) {
+			n.drop(k)
+		}
+	}
+	return true
+}
+
+func (s *shape) list(t reflect.Type, n *node, path *field.Path) bool {
+	if t.Elem().Kind() == reflect.Uint8 {
+		return s.base64(n, path)
+	}
+	list, ok := n.value.([]any)
 	if !s.is(n, path, `a list (its items begin with "- ")`, ok) {
-		return
+		return false
 	}
 	for i, item := range n.items {
-		s.check(t.Elem(), item, path.Index(i))
+		if !s.check(t.Elem(), item, path.Index(i)) {
+			list[i] = nil
+		}
 	}
+	return true
 }
 
-func (s *shape) integer(t reflect.Type, n *node, path *field.Path) {
+func (s *shape) base64(n *node, path *field.Path) bool {
+	text, ok := n.value.(string)
+	if !s.is(n, path, "a string in base64", ok) {
+		return false
+	}
+	_, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		what := err.Error()
+		if len(s.hideIn) > 0 {
+			what += "; write plain text under stringData instead"
+		}
+		s.problem(n.at, path, "expected a string in base64: "+what, "")
+	}
+	return err == nil
+}
+
+func (s *shape) integer(t reflect.Type, n *node, path *field.Path) bool {
 	num, ok := n.value.(json.Number)
 	if !s.is(n, path, "a whole number", ok) {
-		return
+		return false
 	}
 	var err error
 	low, high := int64(math.MinInt64), uint64(math.MaxInt64)
@@ -135,25 +157,26 @@ func (s *shape) integer(t reflect.Type, n *node, path *field.Path) {
 	if err != nil {
 		s.problem(n.at, path, fmt.Sprintf("expected a whole number from %d to %d, found %s", low, high, s.found(n)), "")
 	}
+	return err == nil
 }
 
 // repeats reports keys that a mapping holds twice.
-func (s *shape) repeats(n *node, path *field.Path) {
+func (s *shape) repeats(n *node, at func(key string) *field.Path) {
 	for _, r := range n.repeated {
-		p := child(path, r.key)
+		p := at(r.key)
 		s.problem(r.at, p, fmt.Sprintf("duplicate field %q, first given at line %d", p, r.first.line), "")
 	}
 }
 
 // selfDecoding asks types with a JSON form of their own (quantities, times,
 // int-or-string) whether they accept the value.
-func (s *shape) selfDecoding(t reflect.Type, n *node, path *field.Path) {
+func (s *shape) selfDecoding(t reflect.Type, n *node, path *field.Path) bool {
 	text, err := json.Marshal(n.value)
 	if err == nil {
 		err = json.Unmarshal(text, reflect.New(t).Interface())
 	}
 	if err == nil {
-		return
+		return true
 	}
 	want := "another kind of value"
 	switch reflect.New(t).Interface().(type) {
@@ -171,6 +194,7 @@ func (s *shape) selfDecoding(t reflect.Type, n *node, path *field.Path) {
 		message += ": " + resource.ErrFormatWrong.Error()
 	}
 	s.problem(n.at, path, message, "")
+	return false
 }
 
 // is reports a value of the wrong type.

@@ -3,6 +3,8 @@ package manifests
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"unicode/utf8"
 )
@@ -13,6 +15,8 @@ type document struct {
 	line int // of the file, on which text begins; from 1
 	col  int // in that line, from 1; other than 1 only for JSON
 	json bool
+
+	notJSON *syntaxError // set if the text begins as JSON but goes on as something else
 }
 
 // split cuts a file into its documents, so that a mistake in one does not hide
@@ -20,11 +24,22 @@ type document struct {
 // stands, even in a block scalar (YAML 1.2, section 9.1.2), so no parser is
 // needed to find it.
 func split(data []byte) []document {
+	var notJSON *syntaxError
 	if first := bytes.TrimLeft(data, " \t\r\n"); len(first) > 0 && first[0] == '{' {
-		if docs, ok := splitJSON(data); ok {
+		docs, err := splitJSON(data)
+		if err == nil {
 			return docs
 		}
+		if !bytes.HasPrefix(first, []byte("{{")) {
+			notJSON = err
+		}
 	}
+	docs := splitYAML(data)
+	docs[0].notJSON = notJSON
+	return docs
+}
+
+func splitYAML(data []byte) []document {
 	var docs []document
 	start, startLine, line := 0, 1, 1
 	onlyDirectives := true
@@ -61,21 +76,30 @@ func isDirectiveOrBlank(line []byte) bool {
 }
 
 // splitJSON cuts JSON values that follow one another, as kubectl accepts them.
-// It reports false if data is no JSON: YAML may begin with a brace as well.
-func splitJSON(data []byte) ([]document, bool) {
+// If data is no JSON it says why; YAML may begin with a brace as well.
+func splitJSON(data []byte) ([]document, *syntaxError) {
 	var docs []document
 	at := cursor{data: data, line: 1, col: 1}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	for dec.More() {
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return nil, false
+			offset := len(data)
+			var syntax *json.SyntaxError
+			if errors.As(err, &syntax) {
+				offset = int(syntax.Offset) - 1
+			}
+			at.to(min(offset, len(data)))
+			return nil, &syntaxError{mark{at.line, at.col}, "the JSON cannot be read: " + err.Error()}
 		}
 		at.to(int(dec.InputOffset()) - len(raw))
 		docs = append(docs, document{text: raw, line: at.line, col: at.col, json: true})
 	}
-	_, err := dec.Token()
-	return docs, err == io.EOF
+	at.to(int(dec.InputOffset()))
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, &syntaxError{mark{at.line, at.col}, fmt.Sprintf("the JSON cannot be read: %v", err)}
+	}
+	return docs, nil
 }
 
 // cursor follows offsets that only grow, so that placing all of them costs one

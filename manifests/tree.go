@@ -9,8 +9,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
+	yamlv2 "go.yaml.in/yaml/v2"
 	"go.yaml.in/yaml/v3"
 	sigsyaml "sigs.k8s.io/yaml"
 )
@@ -96,6 +96,8 @@ func readYAML(doc document) (*yaml.Node, error) {
 	var root, rest yaml.Node
 	if err := dec.Decode(&root); errors.Is(err, io.EOF) {
 		return nil, nil
+	} else if err != nil && doc.notJSON != nil {
+		return nil, doc.notJSON
 	} else if err != nil {
 		return nil, yamlError(doc, err)
 	}
@@ -338,28 +340,51 @@ func (c *places) name(key *yaml.Node) string {
 	return strings.Trim(string(text), `"`)
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var (
+	yamlLine      = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+	unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced`)
+)
 
 // yamlError places a YAML parser's error. The parser knows only the line; the
-// column is that of the line's first character that is no blank, or of the tab
-// where the error is one.
+// column is that of the line's first character that is no blank.
 func yamlError(doc document, err error) *syntaxError {
-	msg := err.Error()
-	line := 1
-	if m := yamlLine.FindStringSubmatch(msg); m != nil {
-		msg = msg[len(m[0]):]
-		if n, err := strconv.Atoi(m[1]); err == nil {
-			line = n
+	line, msg := yamlMessage(err)
+	if strings.HasPrefix(msg, "did not find expected ") {
+		// Where the grammar is at fault, version 3 gives the line on which the
+		// surrounding block begins; version 2 that of the mistake, from 0.
+		if l, m := yamlMessage(yamlv2.Unmarshal(doc.text, &unread{})); strings.HasPrefix(m, "did not find expected ") {
+			line, msg = l+1, m
 		}
 	}
 	// What follows quotes the document, which may hold secrets.
 	msg, _, _ = strings.Cut(msg, ", key: ")
 	lines := bytes.Split(doc.text, []byte("\n"))
 	line = max(1, min(line, len(lines)))
+	if m := unknownAnchor.FindStringSubmatch(msg); m != nil {
+		line = 1 + bytes.Count(doc.text[:max(0, bytes.Index(doc.text, []byte("*"+m[1])))], []byte("\n"))
+	}
 	text := lines[line-1]
 	blank := len(text) - len(bytes.TrimLeft(text, " "))
-	at := place{doc}.translate(line, 1+utf8.RuneCount(text[:blank]))
+	at := place{doc}.translate(line, 1+blank)
 	return &syntaxError{at, "the YAML cannot be read: " + msg + hint(msg, text)}
+}
+
+// unread takes a document without decoding it, so that only its syntax counts.
+type unread struct{}
+
+func (unread) UnmarshalYAML(func(any) error) error { return nil }
+
+// yamlMessage takes the line, 0 if there is none, off a YAML parser's error.
+func yamlMessage(err error) (line int, msg string) {
+	if err == nil {
+		return 0, ""
+	}
+	m := yamlLine.FindStringSubmatch(err.Error())
+	if m == nil {
+		return 0, err.Error()
+	}
+	line, _ = strconv.Atoi(m[1]) // "" is 0
+	return line, err.Error()[len(m[0]):]
 }
 
 // hint explains the parser's terser messages.
@@ -373,6 +398,10 @@ func hint(msg string, line []byte) string {
 		return ` (is the line indented too far, or does a value with ": " in it lack quotes?)`
 	case strings.Contains(msg, "did not find expected key"), strings.Contains(msg, "did not find expected '-'"):
 		return " (the line, or the one before it, is indented differently from its neighbours)"
+	case strings.Contains(msg, "expected <document start>"):
+		return ` (the next document begins with a line "---")`
+	case strings.Contains(msg, "unexpected end of stream"):
+		return " (a quote is never closed, or the file was cut off)"
 	case strings.Contains(msg, "could not find expected ':'"):
 		return ` (a key without its ":", or a text that was cut off)`
 	case strings.Contains(msg, "cannot start any token"):
