@@ -124,7 +124,7 @@ func TestTheKernelHoldsWhatTheTextSays(t *testing.T) {
 func sortedLines(listing string) string {
 	chain := ""
 	var out []string
-	for _, line := range strings.Split(listing, "\n") {
+	for _, line := range strings.Split(strings.ReplaceAll(listing, ", ", "\n"), "\n") {
 		line = strings.Trim(strings.TrimPrefix(strings.TrimSpace(line), "elements = {"), " ,}")
 		if strings.HasSuffix(line, "{") {
 			chain = line
