@@ -1,0 +1,279 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Runtime runs containers with conmon and an OCI runtime. It holds settings
+// only; any number of goroutines, and of daemons one after the other, may use
+// the same directories. Calls for one container must not overlap, except for
+// Read, Signal, Exec and Attach.
+type Runtime struct {
+	Conmon        string // empty: /usr/bin/conmon
+	OCI           string // crun or runc; empty: /usr/bin/crun
+	Root          string // the OCI runtime's own state; empty: /run/shoal/crun
+	ExitDir       string // one file for each container that ended, see WatchExits; empty: /run/shoal/exits
+	CgroupManager string // "cgroupfs", or "disabled" (crun only); empty: cgroupfs
+	Log           *slog.Logger
+}
+
+func (r *Runtime) conmon() string  { return orElse(r.Conmon, "/usr/bin/conmon") }
+func (r *Runtime) oci() string     { return orElse(r.OCI, "/usr/bin/crun") }
+func (r *Runtime) root() string    { return orElse(r.Root, "/run/shoal/crun") }
+func (r *Runtime) exitDir() string { return orElse(r.ExitDir, "/run/shoal/exits") }
+
+func orElse(s, zero string) string {
+	if s == "" {
+		return zero
+	}
+	return s
+}
+
+// flags are the OCI runtime's global options.
+func (r *Runtime) flags() []string {
+	flags := []string{"--root=" + r.root()}
+	if m := orElse(r.CgroupManager, "cgroupfs"); filepath.Base(r.oci()) == "crun" {
+		flags = append(flags, "--cgroup-manager="+m)
+	}
+	return flags // runc's default is cgroupfs, and it has no other name for it
+}
+
+// Files of a bundle directory. conmon writes pidfile, conmon.pid, exit and oom.
+const (
+	configFile    = "config.json"
+	identityFile  = "container.json"
+	processesFile = "process.json"
+	startingFile  = "starting"
+	pidFile       = "pidfile"
+	conmonPIDFile = "conmon.pid"
+	conmonLogFile = "conmon.log"
+	exitFile      = "exit"
+	oomFile       = "oom"
+)
+
+// identity is container.json: written before anything runs.
+type identity struct {
+	Version   int // of this format
+	ID        string
+	LogPath   string
+	TTY       bool
+	CreatedAt time.Time
+}
+
+const identityVersion = 1
+
+// processes is process.json: written once conmon has reported.
+type processes struct {
+	Init   proc // the container's first process
+	Conmon proc
+}
+
+// Create makes the container up to the point where its first process waits
+// for Start. conmonCgroup is a descriptor of the cgroup v2 directory that
+// conmon is born in (clone3(2), CLONE_INTO_CGROUP); nil: the daemon's own. On
+// error, which is of type [*Error] where the runtime refused, nothing is left
+// but the log file.
+func (r *Runtime) Create(ctx context.Context, cfg Config, spec *specs.Spec, conmonCgroup *os.File) (State, error) {
+	if _, err := os.Lstat(filepath.Join(cfg.Dir, identityFile)); err == nil {
+		return State{}, fmt.Errorf("create container: %s is in use", cfg.Dir)
+	}
+	if err := r.prepare(cfg, spec); err != nil {
+		return State{}, fmt.Errorf("create container: %w", err)
+	}
+	begin := time.Now()
+	pid, err := r.conmonCreate(ctx, cfg, conmonCgroup)
+	if err == nil {
+		err = recordProcesses(cfg.Dir, cfg.ID, pid)
+	}
+	if err != nil {
+		// The caller's context may be what ended; taking away is bounded by itself.
+		return State{}, errors.Join(&Error{CreateContainerError, err}, r.Delete(context.WithoutCancel(ctx), cfg.Dir))
+	}
+	r.debug(ctx, "container_created", cfg.ID, begin)
+	return r.Read(cfg.Dir)
+}
+
+func (r *Runtime) prepare(cfg Config, spec *specs.Spec) error {
+	for _, dir := range []string{cfg.Dir, r.root(), r.exitDir()} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(filepath.Join(r.exitDir(), cfg.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := writeJSON(cfg.Dir, configFile, spec); err != nil {
+		return err
+	}
+	return writeJSON(cfg.Dir, identityFile, identity{identityVersion, cfg.ID, cfg.LogPath, cfg.Container.TTY, time.Now()})
+}
+
+// conmonCreate starts conmon, which starts the OCI runtime, and returns the
+// pid of the container's first process.
+func (r *Runtime) conmonCreate(ctx context.Context, cfg Config, cgroup *os.File) (int, error) {
+	sync, syncChild, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer sync.Close()
+	defer syncChild.Close()
+	output, err := os.OpenFile(filepath.Join(cfg.Dir, conmonLogFile), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer output.Close()
+
+	cmd := exec.Command(r.conmon(), r.conmonArgs(cfg)...)
+	cmd.Dir = cfg.Dir
+	cmd.Env = []string{defaultPath, "_OCI_SYNCPIPE=3"}
+	cmd.Stderr = output
+	cmd.ExtraFiles = []*os.File{syncChild}
+	if err := start(cmd, cgroup); err != nil {
+		return 0, fmt.Errorf("conmon: %w", err)
+	}
+	syncChild.Close()
+	stop := context.AfterFunc(ctx, func() { sync.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	pid, err := readSync(sync)
+	waitErr := cmd.Wait() // conmon forks itself away, so this is only its first process
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	if err == nil || errors.As(err, new(*refusal)) {
+		return pid, err
+	}
+	said, _ := os.ReadFile(output.Name())
+	return 0, fmt.Errorf("conmon: %w", errors.Join(err, waitErr, errors.New(string(bytes.TrimSpace(said)))))
+}
+
+func (r *Runtime) conmonArgs(cfg Config) []string {
+	args := []string{
+		"--api-version", "1",
+		"--cid", cfg.ID, "--cuuid", cfg.ID, "--name", cfg.Container.Name,
+		"--runtime", r.oci(), "--bundle", cfg.Dir,
+		"--container-pidfile", filepath.Join(cfg.Dir, pidFile),
+		"--conmon-pidfile", filepath.Join(cfg.Dir, conmonPIDFile),
+		"--exit-dir", r.exitDir(), "--persist-dir", cfg.Dir,
+		"--log-path", "k8s-file:" + cfg.LogPath,
+		"--full-attach",    // the socket lies in the bundle, however long its path
+		"--no-sync-log",    // fsync of a log at exit delays the exit code
+		"--no-new-keyring", // refused inside systemd-nspawn
+	}
+	for _, flag := range r.flags() {
+		args = append(args, "--runtime-arg", flag)
+	}
+	if cfg.Container.TTY {
+		args = append(args, "--terminal")
+	}
+	if cfg.Container.Stdin {
+		args = append(args, "--stdin")
+		if !cfg.Container.StdinOnce {
+			args = append(args, "--leave-stdin-open")
+		}
+	}
+	return args
+}
+
+// refusal is what the OCI runtime said when it could not create a container.
+type refusal struct{ text string }
+
+func (e *refusal) Error() string { return e.text }
+
+// readSync reads conmon's report: {"data": PID}, or a negative number and what
+// the OCI runtime wrote to its stderr.
+func readSync(sync *os.File) (int, error) {
+	var report struct {
+		Data    int    `json:"data"`
+		Message string `json:"message"`
+	}
+	if err := json.NewDecoder(sync).Decode(&report); err != nil {
+		return 0, fmt.Errorf("no report: %w", err)
+	}
+	if report.Data <= 0 {
+		return 0, &refusal{"container create failed: " + clean(report.Message)}
+	}
+	return report.Data, nil
+}
+
+// clean makes one line of an OCI runtime's error.
+func clean(text string) string {
+	return strings.Join(strings.FieldsFunc(strings.TrimSpace(text), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
+
+// recordProcesses writes process.json for the container whose first process
+// conmon reported.
+func recordProcesses(dir, id string, pid int) error {
+	init, err := findProc(pid)
+	if err != nil {
+		return err
+	}
+	conmon, err := findConmon(dir, id)
+	if err != nil {
+		return err
+	}
+	return writeJSON(dir, processesFile, processes{init, conmon})
+}
+
+// Start lets the container's first process run its command. It does nothing
+// for a container that was started.
+func (r *Runtime) Start(ctx context.Context, dir string) error {
+	state, err := r.Read(dir)
+	if err != nil {
+		return err
+	}
+	if state.Phase != Created {
+		if state.Phase == Running || state.Phase == Exited && !state.StartedAt.IsZero() {
+			return nil
+		}
+		return &Error{RunContainerError, fmt.Errorf("start container: it is %s", state.Phase)}
+	}
+	// Its time is the start's, also for a daemon that finds the container later.
+	if err := writeFile(dir, startingFile, nil); err != nil {
+		return fmt.Errorf("start container: %w", err)
+	}
+	begin := time.Now()
+	if err := r.run(ctx, "start", state.ID); err != nil {
+		return &Error{RunContainerError, fmt.Errorf("start container: %w", err)}
+	}
+	r.debug(ctx, "container_started", state.ID, begin)
+	return nil
+}
+
+// run runs one short command of the OCI runtime.
+func (r *Runtime) run(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, r.oci(), append(r.flags(), args...)...)
+	cmd.Env = []string{defaultPath}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	// A file keeps no descriptor of ours open in what the runtime leaves behind.
+	cmd.WaitDelay = time.Second
+	if err := start(cmd, nil); err != nil {
+		return err
+	}
+	if err := cmd.Wait(); err != nil {
+		if text := clean(said.String()); text != "" && ctx.Err() == nil {
+			return errors.New(text)
+		}
+		return errors.Join(err, ctx.Err())
+	}
+	return nil
+}
+
+func (r *Runtime) debug(ctx context.Context, event, id string, begin time.Time) {
+	if r.Log != nil {
+		r.Log.DebugContext(ctx, event, "container_id", id, "duration", time.Since(begin))
+	}
+}

@@ -1,0 +1,54 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	cgroupMount  = "/sys/fs/cgroup"
+	cgroupHybrid = "/sys/fs/cgroup/unified"
+)
+
+// start starts cmd in a session of its own, in cgroup if there is one.
+//
+// crun refuses "hybrid" hosts, where cgroup v2 is mounted below v1's, as soon as
+// one controller is on v2. There cmd gets a mount namespace in which v2 lies
+// where crun looks for it. Mounts and unmounts of the host still reach it.
+func start(cmd *exec.Cmd, cgroup *os.File) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if cgroup != nil {
+		cmd.SysProcAttr.UseCgroupFD = true
+		cmd.SysProcAttr.CgroupFD = int(cgroup.Fd())
+	}
+	if !hybrid() {
+		return cmd.Start()
+	}
+	return onOwnThread(func() error {
+		if err := unifyCgroups(); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
+}
+
+func unifyCgroups() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare mount namespace: %w", err)
+	}
+	return errors.Join(
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""),
+		unix.Mount(cgroupHybrid, cgroupMount, "", unix.MS_BIND, ""))
+}
+
+// hybrid says whether cgroup v2 is mounted below v1's tmpfs.
+func hybrid() bool {
+	var v1, v2 unix.Statfs_t
+	return unix.Statfs(cgroupMount, &v1) == nil && v1.Type == unix.TMPFS_MAGIC &&
+		unix.Statfs(cgroupHybrid, &v2) == nil && v2.Type == unix.CGROUP2_SUPER_MAGIC
+}

@@ -1,0 +1,273 @@
+package container
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Phase is how far a container has come.
+type Phase int
+
+const (
+	Incomplete Phase = iota // a daemon died while it made the container: Delete it and begin anew
+	Created                 // its first process waits for Start
+	Running
+	Exited
+)
+
+func (p Phase) String() string {
+	return [...]string{"incomplete", "created", "running", "exited"}[p]
+}
+
+// State is what can be known of a container from its bundle directory and /proc.
+type State struct {
+	ID         string
+	Phase      Phase
+	PID        int // of the first process, on the host; 0 unless created or running
+	CreatedAt  time.Time
+	StartedAt  time.Time // zero: never started
+	FinishedAt time.Time
+	ExitCode   int    // 128 + signal for one that was killed
+	OOMKilled  bool   // the kernel killed a process of it for want of memory
+	Reason     Reason // of an exited one: Completed, Error, OOMKilled or ContainerStatusUnknown
+	Supervised bool   // conmon lives; a running container without it loses its output and its exit code
+}
+
+// Reasons of containers that ended, as the kubelet's status has them.
+const (
+	Completed Reason = "Completed"
+	Failed    Reason = "Error"
+	OOMKilled Reason = "OOMKilled"
+)
+
+// exitUnknown is the exit code of a container that nobody saw end, as the
+// kubelet's (convertToAPIContainerStatuses).
+const exitUnknown = 137
+
+// Read finds out about the container whose bundle is dir. It starts no process
+// and changes nothing. The error is fs.ErrNotExist where there is none.
+func (r *Runtime) Read(dir string) (State, error) {
+	var id identity
+	if err := readJSON(dir, identityFile, &id); err != nil {
+		return State{}, fmt.Errorf("read container: %w", err)
+	}
+	state := State{ID: id.ID, CreatedAt: id.CreatedAt}
+	ps, known := findProcesses(dir, id.ID)
+	// Order matters: what was seen alive may have ended since, and then the
+	// next look tells. The other way round, an exit file written in between
+	// would be missed and its code lost.
+	alive := ps.Init.alive()
+	state.Supervised = ps.Conmon.alive()
+	if done, err := r.readExit(dir, &state); done || err != nil {
+		return state, err
+	}
+	switch {
+	case alive, known && state.Supervised: // conmon is about to write the exit file
+		state.PID = ps.Init.PID
+		state.Phase = r.startedPhase(dir, &state)
+	case known:
+		r.startedPhase(dir, &state)
+		state.Phase, state.ExitCode, state.Reason = Exited, exitUnknown, ContainerStatusUnknown
+		state.FinishedAt = lastSign(dir)
+	}
+	return state, nil
+}
+
+// readExit fills in state from conmon's exit file, if there is one.
+func (r *Runtime) readExit(dir string, state *State) (bool, error) {
+	name := filepath.Join(dir, exitFile)
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		// conmon writes two, one after the other.
+		name = filepath.Join(r.exitDir(), state.ID)
+		b, err = os.ReadFile(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read container: %w", err)
+	}
+	code, err := strconv.Atoi(string(bytes.TrimSpace(b)))
+	if err != nil {
+		return false, fmt.Errorf("read container: exit file: %w", err)
+	}
+	if r.startedPhase(dir, state) == Created {
+		state.StartedAt = time.Time{}
+	}
+	state.Phase, state.ExitCode, state.FinishedAt = Exited, code, modTime(name)
+	_, err = os.Lstat(filepath.Join(dir, oomFile))
+	state.OOMKilled = err == nil
+	switch {
+	case code == 0:
+		state.Reason = Completed
+	case state.OOMKilled:
+		state.Reason = OOMKilled
+	default:
+		state.Reason = Failed
+	}
+	return true, nil
+}
+
+// startedPhase tells a created container from a running one. Both runtimes
+// keep a FIFO that is there until the container is started; when the daemon
+// died in the middle of Start, that is the only witness.
+func (r *Runtime) startedPhase(dir string, state *State) Phase {
+	state.StartedAt = modTime(filepath.Join(dir, startingFile))
+	if state.StartedAt.IsZero() {
+		return Created
+	}
+	if _, err := os.Lstat(filepath.Join(r.root(), state.ID, "exec.fifo")); err == nil {
+		state.StartedAt = time.Time{}
+		return Created
+	}
+	return Running
+}
+
+// lastSign stands for the end of a container that nobody saw end: the last time
+// it wrote to its log, else when it was created.
+func lastSign(dir string) time.Time {
+	var id identity
+	if readJSON(dir, identityFile, &id) == nil && id.LogPath != "" {
+		if t := modTime(id.LogPath); !t.IsZero() {
+			return t
+		}
+	}
+	return modTime(filepath.Join(dir, identityFile))
+}
+
+func modTime(name string) time.Time {
+	info, err := os.Lstat(name)
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
+// findProcesses is what process.json says, or, where a daemon died before it
+// wrote that, what conmon's own files say and /proc confirms.
+func findProcesses(dir, id string) (processes, bool) {
+	var ps processes
+	if readJSON(dir, processesFile, &ps) == nil {
+		return ps, true
+	}
+	conmon, err := findConmon(dir, id)
+	if err != nil {
+		return ps, false
+	}
+	ps.Conmon = conmon
+	pid, err := readPID(dir, pidFile)
+	if err != nil {
+		return ps, false // conmon still works on it, or it failed
+	}
+	// conmon is the subreaper and thus the parent of the container's first process.
+	if st, err := readStat(pid); err == nil && st.parent == conmon.PID {
+		ps.Init = proc{pid, st.start}
+	}
+	return ps, true
+}
+
+// findConmon is the container's conmon, told from another process by the
+// container's id among its arguments.
+func findConmon(dir, id string) (proc, error) {
+	pid, err := readPID(dir, conmonPIDFile)
+	if err != nil {
+		return proc{}, fmt.Errorf("find conmon: %w", err)
+	}
+	p, err := findProc(pid)
+	if err != nil {
+		return proc{}, err
+	}
+	args, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err != nil {
+		return proc{}, fmt.Errorf("find conmon: %w", err)
+	}
+	if !slices.Contains(strings.Split(string(args), "\x00"), id) {
+		return proc{}, fmt.Errorf("find conmon: process %d is another", pid)
+	}
+	return p, nil
+}
+
+func readPID(dir, name string) (int, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(bytes.TrimSpace(b)))
+}
+
+// Signal sends sig to the container's first process. It returns
+// os.ErrProcessDone when that is gone. Where the container has a PID namespace
+// of its own, SIGKILL ends everything in it.
+func (r *Runtime) Signal(_ context.Context, dir string, sig syscall.Signal) error {
+	var id identity
+	if err := readJSON(dir, identityFile, &id); err != nil {
+		return fmt.Errorf("signal container: %w", err)
+	}
+	ps, _ := findProcesses(dir, id.ID)
+	return ps.Init.signal(sig)
+}
+
+// conmonPatience is how long Delete leaves conmon to write the rest of the log
+// once the container is dead.
+const conmonPatience = 2 * time.Second
+
+// Delete ends the container by force if it still runs, and takes away all that
+// Create made, also what a dead daemon left half made. The log stays. It may be
+// repeated; without a container it does nothing.
+func (r *Runtime) Delete(ctx context.Context, dir string) error {
+	var id identity
+	err := readJSON(dir, identityFile, &id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.RemoveAll(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("delete container: %w", err)
+	}
+	conmon, err := findConmon(dir, id.ID)
+	if _, known := findProcesses(dir, id.ID); !known && err == nil {
+		// Half made: stop conmon and the OCI runtime, which is in its process
+		// group, or they go on making it.
+		unix.Kill(-conmon.PID, unix.SIGKILL)
+		if err := conmon.kill(); err != nil {
+			return fmt.Errorf("delete container: %w", err)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(r.root(), id.ID)); err == nil {
+		if err := r.run(ctx, "delete", "--force", id.ID); err != nil {
+			return fmt.Errorf("delete container: %w", err)
+		}
+	}
+	conmon.wait(conmonPatience)
+	if err := conmon.kill(); err != nil {
+		return fmt.Errorf("delete container: %w", err)
+	}
+	if err := os.Remove(filepath.Join(r.exitDir(), id.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("delete container: %w", err)
+	}
+	return os.RemoveAll(dir)
+}
+
+// wait returns when the process is gone, or after d.
+func (p proc) wait(d time.Duration) {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if p.PID <= 0 || err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if p.alive() {
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(d.Milliseconds()))
+	}
+}
