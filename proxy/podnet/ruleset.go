@@ -155,18 +155,28 @@ func (r ruleset) writeSets(line func(string, ...any), is4 bool) {
 		bound     bool
 	}{{"bound", t + " . inet_proto . inet_service", true}, {"any", "inet_proto . inet_service", false}} {
 		line("map %s%s { type %s : %s . inet_service;", m.name, s, m.key, t)
+		var elements []string
 		for _, p := range r.ports(is4, m.bound) {
 			key := fmt.Sprintf("%d . %d", p.Protocol, p.HostPort)
 			if m.bound {
 				key = p.HostIP.String() + " . " + key
 			}
-			line("elements = { %s : %s . %d }", key, p.To.Addr(), p.To.Port())
+			elements = append(elements, fmt.Sprintf("%s : %s . %d", key, p.To.Addr(), p.To.Port()))
 		}
-		line("}")
+		writeElements(line, elements)
 	}
 	line("set hairpin%s { type %s . %s;", s, t, t)
+	var pairs []string
 	for _, a := range r.hairpins(is4) {
-		line("elements = { %s . %s }", a, a)
+		pairs = append(pairs, fmt.Sprintf("%s . %s", a, a))
+	}
+	writeElements(line, pairs)
+}
+
+// writeElements closes a set. nft keeps only the last "elements" of a set.
+func writeElements(line func(string, ...any), elements []string) {
+	if len(elements) > 0 {
+		line("elements = { %s }", strings.Join(elements, ",\n"))
 	}
 	line("}")
 }
