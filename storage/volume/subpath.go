@@ -196,6 +196,9 @@ func openBeneath(base, sub string) (*os.File, error) {
 	}
 	realBase, err2 := filepath.EvalSymlinks(base)
 	realPath, err3 := filepath.EvalSymlinks(filepath.Join(base, sub))
+	if errors.Is(err3, fs.ErrNotExist) {
+		return nil, err3 // makeSubPath may make it
+	}
 	if err2 != nil || err3 != nil {
 		return nil, err
 	}

@@ -42,6 +42,9 @@ func unmountBelow(ctx context.Context, dir string) error {
 		if err != nil || len(paths) == 0 {
 			return err
 		}
+		for _, path := range paths {
+			_ = makePrivate(path) // all, before the first unmount; what is hidden has its turn later
+		}
 		var failed error
 		progress := false
 		for _, path := range paths {
@@ -76,12 +79,10 @@ func readMounts() ([]mount, error) {
 	return parseMountinfo(string(text))
 }
 
-// unmount takes the uppermost mount off path. It makes it private first: below the copy of a shared mount lie copies
-// of the host's own mounts, and unmounting a copy would unmount the original (mount_namespaces(7)). What is still in use
-// is detached, and freed when its last user closes it.
+// unmount takes the uppermost mount off path. What is still in use is detached, and freed when its last user closes it.
 func unmount(path string) error {
-	if err := unix.Mount("", path, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
-		return &os.PathError{Op: "make private", Path: path, Err: err}
+	if err := makePrivate(path); err != nil {
+		return err
 	}
 	err := unix.Unmount(path, unix.UMOUNT_NOFOLLOW)
 	if errors.Is(err, unix.EBUSY) {
@@ -89,6 +90,15 @@ func unmount(path string) error {
 	}
 	if err != nil {
 		return &os.PathError{Op: "unmount", Path: path, Err: err}
+	}
+	return nil
+}
+
+// makePrivate cuts the mount on path, and those in it, off from their originals: below the copy of a shared mount lie
+// copies of what the host mounted there, and unmounting one of those would unmount the host's (mount_namespaces(7)).
+func makePrivate(path string) error {
+	if err := unix.Mount("", path, "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
+		return &os.PathError{Op: "make private", Path: path, Err: err}
 	}
 	return nil
 }
