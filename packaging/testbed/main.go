@@ -1,0 +1,178 @@
+// Command testbed makes hosts to test Shoal on. Package bed says what they are.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoal-project/shoal/packaging/testbed/agent"
+	"github.com/shoal-project/shoal/packaging/testbed/bed"
+)
+
+// exitCode is an exit code that a command in a host ended with.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := root().ExecuteContext(ctx)
+	stop()
+	var code exitCode
+	switch {
+	case errors.As(err, &code):
+		os.Exit(int(code))
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "testbed:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	cmd := &cobra.Command{
+		Use:           "testbed",
+		Short:         "Hosts to test Shoal on, made from Debian's packages",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	name := cmd.PersistentFlags().StringP("bed", "b", "default", "the bed's name; several run side by side")
+	cmd.AddCommand(up(name, log), list(), down(name), collect(), deps(),
+		execute(name), copyFiles(name), logs(name), cut(name), heal(name), kill(name), start(name),
+		supervise(log), inside(log), serve(log))
+	return cmd
+}
+
+func up(name *string, log *slog.Logger) *cobra.Command {
+	var hosts int
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Make a bed and leave it running",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			b, err := bed.Up(cmd.Context(), bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log})
+			if err != nil {
+				return err
+			}
+			return print(cmd.Context(), b)
+		},
+	}
+	cmd.Flags().IntVar(&hosts, "hosts", 1, "how many hosts: n1, n2, ...")
+	return cmd
+}
+
+func print(ctx context.Context, b *bed.Bed) error {
+	states, err := b.States(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range states {
+		running := "off"
+		if s.Running {
+			running = "running"
+		}
+		fmt.Printf("%s\t%s\t%s\t%s\t%s\n", b.Name(), s.Name, s.Addr, s.Kind, running)
+	}
+	return nil
+}
+
+func list() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ls",
+		Short: "List beds and their hosts",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			names, err := bed.Beds()
+			for _, name := range names {
+				b, openErr := bed.Open(name)
+				if openErr == nil {
+					openErr = print(cmd.Context(), b)
+				}
+				err = errors.Join(err, openErr)
+			}
+			return err
+		},
+	}
+}
+
+func down(name *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "End a bed; nothing of it stays",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			b, err := bed.Open(*name)
+			if err != nil {
+				return err
+			}
+			return b.Down()
+		},
+	}
+}
+
+func collect() *cobra.Command {
+	return &cobra.Command{
+		Use:   "gc",
+		Short: "Remove what beds left whose supervisor was killed",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return bed.Collect(cmd.Context()) },
+	}
+}
+
+func deps() *cobra.Command {
+	return &cobra.Command{
+		Use:   "deps",
+		Short: "Install with apt what this machine lacks to have beds",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return bed.InstallTools(cmd.Context()) },
+	}
+}
+
+// The commands below are the test-bed's own processes.
+
+func supervise(log *slog.Logger) *cobra.Command {
+	var owned bool
+	cmd := &cobra.Command{
+		Use:    "supervise DIR",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE:   func(_ *cobra.Command, args []string) error { return bed.Supervise(args[0], owned, log) },
+	}
+	cmd.Flags().BoolVar(&owned, "lifeline", false, "end with standard input")
+	return cmd
+}
+
+func inside(log *slog.Logger) *cobra.Command {
+	return &cobra.Command{
+		Use:    "inside DIR",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE:   func(_ *cobra.Command, args []string) error { return bed.Inside(args[0], log) },
+	}
+}
+
+func serve(log *slog.Logger) *cobra.Command {
+	return &cobra.Command{
+		Use:    "agent",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if _, err := os.Stat(bed.AgentPort); err == nil {
+				return agent.Port(bed.AgentPort, log)
+			}
+			l, err := net.Listen("unix", bed.AgentSocket)
+			if err != nil {
+				return err
+			}
+			return agent.Serve(l, log)
+		},
+	}
+}
