@@ -74,7 +74,7 @@ func Up(ctx context.Context, c Config) (*Bed, error) {
 	if err := b.await(ctx); err != nil {
 		return nil, errors.Join(err, b.Down())
 	}
-	if b.owner != nil {
+	if !c.Detached {
 		b.owner.unwatch = context.AfterFunc(ctx, func() { _ = b.Down() })
 	}
 	return b, nil
