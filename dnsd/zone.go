@@ -126,10 +126,11 @@ func (b *builder) pod(p Pod) {
 	suffix := "." + strings.ToLower(p.Namespace) + b.podSuffix
 	byName := strings.ToLower(p.Name) + suffix
 	_, isAddr := parseLabel(p.Name)
+	_, fits := dns.IsDomainName(byName)
 	for _, a := range p.Addrs {
 		a = a.Unmap().WithZone("")
 		b.address(label(a)+suffix, a)
-		if isAddr {
+		if isAddr || !fits {
 			continue
 		}
 		b.address(byName, a)
