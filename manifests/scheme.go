@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -83,6 +86,7 @@ func Default(obj runtime.Object) {
 		return
 	}
 	obj.GetObjectKind().SetGroupVersionKind(gvk)
+	fill(obj)
 	namespaced, known := Namespaced(gvk.GroupKind())
 	m, err := meta.Accessor(obj)
 	if err != nil || !known {
@@ -95,6 +99,21 @@ func Default(obj runtime.Object) {
 	}
 }
 
+// fill sets what upstream sets outside its defaulting functions but before
+// validation, which counts on it.
+func fill(obj runtime.Object) {
+	switch o := obj.(type) {
+	case *corev1.Service: // the service registry's normalizeClusterIPs
+		if o.Spec.ClusterIP != "" && len(o.Spec.ClusterIPs) == 0 {
+			o.Spec.ClusterIPs = []string{o.Spec.ClusterIP}
+		}
+	case *corev1.Pod: // the ServiceAccount admission plugin
+		if o.Spec.ServiceAccountName == "" {
+			o.Spec.ServiceAccountName = "default"
+		}
+	}
+}
+
 // Validate says what Kubernetes' API server would refuse in a new object. obj
 // is external and defaulted; it is not changed.
 func Validate(obj runtime.Object) field.ErrorList {
@@ -102,7 +121,12 @@ func Validate(obj runtime.Object) field.ErrorList {
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
-	return k.rules.create(in)
+	errs := k.rules.create(in)
+	if len(errs) == 0 {
+		// As rest.BeforeCreate does for every kind: some have no rule for names.
+		errs = apivalidation.ValidateObjectMetaAccessor(in.(metav1.Object), k.namespaced, path.ValidatePathSegmentName, field.NewPath("metadata"))
+	}
+	return errs
 }
 
 // ValidateUpdate says what may not change from old to new without replacing
@@ -134,7 +158,11 @@ func ValidateUpdate(new, old runtime.Object) field.ErrorList {
 	m.SetGeneration(mOld.GetGeneration())
 	m.SetManagedFields(nil)
 	mOld.SetManagedFields(nil)
-	return k.rules.update(in, inOld)
+	errs := k.rules.update(in, inOld)
+	if len(errs) == 0 {
+		errs = apivalidation.ValidateObjectMetaAccessorUpdate(m, mOld, field.NewPath("metadata")) // as rest.BeforeUpdate
+	}
+	return errs
 }
 
 type identified struct {
