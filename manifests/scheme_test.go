@@ -125,7 +125,7 @@ func podOf(t *testing.T, spec string) *corev1.Pod {
 }
 
 func TestWhatOfAPodMayChangeInPlace(t *testing.T) {
-	old := `containers: [{name: a, image: x, resources: {requests: {cpu: 1}, limits: {cpu: 2}}}], initContainers: [{name: i, image: i}]`
+	old := `containers: [{name: a, image: x, resources: {requests: {cpu: 1}, limits: {cpu: 2}}}], initContainers: [{name: i, image: i, resources: {limits: {cpu: 1, memory: 1Mi}}}]`
 	for _, c := range []struct{ name, spec, want string }{
 		{"nothing", old, ""},
 		{"image", strings.ReplaceAll(old, "image: x", "image: v2"), ""},

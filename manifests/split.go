@@ -43,7 +43,7 @@ func splitYAML(data []byte) []document {
 	var docs []document
 	start, startLine, line := 0, 1, 1
 	onlyDirectives := true
-	for pos := 0; pos < len(data); line++ {
+	for pos := 0; pos < len(data) && len(docs) <= maxDocuments; line++ {
 		end := pos + bytes.IndexByte(data[pos:], '\n') + 1
 		if end == pos {
 			end = len(data)
@@ -81,7 +81,7 @@ func splitJSON(data []byte) ([]document, *syntaxError) {
 	var docs []document
 	at := cursor{data: data, line: 1, col: 1}
 	dec := json.NewDecoder(bytes.NewReader(data))
-	for dec.More() {
+	for dec.More() && len(docs) <= maxDocuments {
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
 			offset := len(data)
@@ -96,6 +96,9 @@ func splitJSON(data []byte) ([]document, *syntaxError) {
 		docs = append(docs, document{text: raw, line: at.line, col: at.col, json: true})
 	}
 	at.to(int(dec.InputOffset()))
+	if len(docs) > maxDocuments {
+		return docs, nil // refused, whatever follows
+	}
 	if _, err := dec.Token(); err != io.EOF {
 		return nil, &syntaxError{mark{at.line, at.col}, fmt.Sprintf("the JSON cannot be read: %v", err)}
 	}
