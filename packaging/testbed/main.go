@@ -165,6 +165,7 @@ func serve(log *slog.Logger) *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			signal.Reset(syscall.SIGTERM) // the host's systemd ends the agent; there is nothing to tidy
 			if _, err := os.Stat(bed.AgentPort); err == nil {
 				return agent.Port(bed.AgentPort, log)
 			}
