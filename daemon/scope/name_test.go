@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -39,5 +40,15 @@ func TestSlicesNestByTheirDashes(t *testing.T) {
 		if got := slicePath(slice); got != want {
 			t.Errorf("%s: got %s, want %s", slice, got, want)
 		}
+	}
+}
+
+func TestHugePageSizesAreWrittenAsRuntimesDo(t *testing.T) {
+	got, err := hugePageSizes([]string{"hugepages-1048576kB", "hugepages-64kB", "hugepages-2048kB"})
+	if want := []string{"64KB", "2MB", "1GB"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	if got, err := hugePageSizes([]string{"hugepages"}); err == nil {
+		t.Errorf("got %v from a strange name", got)
 	}
 }
