@@ -53,12 +53,17 @@ func root() *cobra.Command {
 
 func up(name *string, log *slog.Logger) *cobra.Command {
 	var hosts int
+	var full bool
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Make a bed and leave it running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, err := bed.Up(cmd.Context(), bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log})
+			c := bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log}
+			if full {
+				c.Kind = bed.Full
+			}
+			b, err := bed.Up(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -66,6 +71,7 @@ func up(name *string, log *slog.Logger) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&hosts, "hosts", 1, "how many hosts: n1, n2, ...")
+	cmd.Flags().BoolVar(&full, "full", false, "QEMU hosts with their own kernel instead of light ones")
 	return cmd
 }
 

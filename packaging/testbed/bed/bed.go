@@ -60,8 +60,15 @@ func Up(ctx context.Context, c Config) (*Bed, error) {
 	if err := Collect(ctx); err != nil {
 		return nil, fmt.Errorf("remove dead beds: %w", err)
 	}
-	if s.Base, err = lightBase().make(ctx, c.Log); err != nil {
+	base := lightBase()
+	if c.Kind == Full {
+		base = fullBase()
+	}
+	if s.Base, err = base.make(ctx, c.Log); err != nil {
 		return nil, err
+	}
+	if c.Kind == Full {
+		s.KVM = kvmBoots(ctx, s.Base)
 	}
 	program, err := Program(ctx)
 	if err != nil {

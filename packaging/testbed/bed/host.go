@@ -88,10 +88,11 @@ func (h *Host) Start(ctx context.Context) error {
 
 // Shutdown powers the host off in order and returns when it is off.
 func (h *Host) Shutdown(ctx context.Context) error {
-	if _, err := h.Run(ctx, "systemctl", "--no-block", "poweroff"); err != nil {
-		return err
+	r, err := h.Exec(ctx, nil, "systemctl", "--no-block", "poweroff")
+	if err == nil && r.Exit != 0 { // with an error the agent may have been stopped before it could answer
+		return fmt.Errorf("power off %s: %s", h.Name(), r.Stderr)
 	}
-	err := poll(ctx, func() error {
+	err = poll(ctx, func() error {
 		states, err := h.bed.control.hosts(ctx)
 		for _, s := range states {
 			if s.Name == h.Name() && s.Running {

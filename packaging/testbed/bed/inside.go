@@ -87,6 +87,9 @@ type machine interface {
 }
 
 func newMachine(p place, s spec, h hostSpec, groups cgroups) (machine, error) {
+	if h.Kind == Full {
+		return newFull(p, s, h, groups)
+	}
 	return newLight(p, s, h, groups)
 }
 

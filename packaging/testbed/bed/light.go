@@ -1,30 +1,19 @@
 package bed
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 // light is a host made by systemd-nspawn.
-type light struct {
-	host   hostSpec
-	place  place
-	groups cgroups // of the bed
-
-	mu   sync.Mutex
-	cmd  *exec.Cmd     // nil: never started
-	done chan struct{} // closed when cmd ended
-}
+type light struct{ machineProcess }
 
 // newLight prepares a host's root: an overlay over the shared base.
 func newLight(p place, s spec, h hostSpec, groups cgroups) (*light, error) {
@@ -47,7 +36,7 @@ func newLight(p place, s spec, h hostSpec, groups cgroups) (*light, error) {
 			return nil, err
 		}
 	}
-	return &light{host: h, place: p, groups: groups}, nil
+	return &light{machineProcess{host: h, place: p, groups: groups}}, nil
 }
 
 // dataDirs of a host are on the machine's own file system: an overlay can't be the upper layer of another.
@@ -86,96 +75,30 @@ func writeUnder(root, name, text string) error {
 	return os.WriteFile(path, []byte(text), 0o644)
 }
 
-func (l *light) spec() hostSpec { return l.host }
-
-// start boots the host; one that runs already is left alone.
 func (l *light) start() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.runs() {
-		return nil
-	}
 	run := l.place.host(l.host.Name, "run")
-	if err := copyProgram(l.place.program(), filepath.Join(run, "testbed")); err != nil {
-		return err
-	}
-	if err := os.Remove(l.place.agent(l.host.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	groups, err := l.groups.child(l.host.Name)
-	if err != nil {
-		return err
-	}
-	console, err := os.OpenFile(l.place.console(l.host.Name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	defer console.Close()
-	args := []string{"systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
-		"--machine=" + l.host.Name, "--directory=" + l.place.host(l.host.Name, "root"),
-		"--network-bridge=" + bridge, "--capability=all", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
-		"--console=pipe", "--bind=" + run + ":/run/testbed"}
-	for i, dir := range binds(l.place, l.host.Name) {
-		args = append(args, "--bind="+dir+":"+dataDirs[i])
-	}
-	cmd := inCgroups(groups, args)
-	cmd.Stdout, cmd.Stderr = console, console
-	cmd.Env = append(os.Environ(),
+	return l.boot(func() ([]string, error) {
+		if err := copyProgram(l.place.program(), filepath.Join(run, "testbed")); err != nil {
+			return nil, err
+		}
+		if err := os.Remove(l.place.agent(l.host.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		args := []string{"systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
+			"--machine=" + l.host.Name, "--directory=" + l.place.host(l.host.Name, "root"),
+			"--network-bridge=" + bridge, "--capability=all", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+			"--console=pipe", "--bind=" + run + ":/run/testbed"}
+		for i, dir := range binds(l.place, l.host.Name) {
+			args = append(args, "--bind="+dir+":"+dataDirs[i])
+		}
+		return args, nil
+	},
 		"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
 		// Pods need what nspawn's filter refuses: keyrings, bpf, mounts of all kinds.
 		"SYSTEMD_SECCOMP=0",
 		// The host may change its network's settings (ip_forward), not those of the machine's kernel.
 		"SYSTEMD_NSPAWN_API_VFS_WRITABLE=network",
 	)
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }()
-	l.cmd, l.done = cmd, done
-	return nil
-}
-
-// inCgroups is a command that runs in groups from its first instruction.
-func inCgroups(groups cgroups, args []string) *exec.Cmd {
-	const enter = `while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit; shift; done; shift; exec "$@"`
-	words := append([]string{"-c", enter, "sh"}, groups.dirs()...)
-	return exec.Command("sh", append(append(words, "--"), args...)...)
-}
-
-func (l *light) runs() bool {
-	if l.cmd == nil {
-		return false
-	}
-	select {
-	case <-l.done:
-		return false
-	default:
-		return true
-	}
-}
-
-func (l *light) running() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.runs()
-}
-
-func (l *light) powerCut(ctx context.Context) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.cmd == nil {
-		return nil
-	}
-	groups, err := l.groups.child(l.host.Name)
-	if err != nil {
-		return err
-	}
-	if err := groups.kill(ctx); err != nil {
-		return err
-	}
-	<-l.done
-	return nil
 }
 
 // copyProgram puts a hard link to a program where a host sees it, or a copy where links can't reach.

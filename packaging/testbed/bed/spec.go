@@ -40,7 +40,7 @@ type spec struct {
 	Hosts    []hostSpec
 	Base     string // the directory of the light or the full base
 	Registry string // the registry's storage; empty: none
-	Nested   string // the base of nested hosts, given to full hosts; empty: none
+	KVM      bool   // full hosts run on KVM, else on QEMU's emulator
 }
 
 // hostSpec is one host.
