@@ -26,15 +26,17 @@ var (
 // startServer runs a server of the test cluster and waits until it answers.
 func startServer(t testing.TB, ups ...netip.AddrPort) *Server {
 	t.Helper()
-	return startServerAt(t, []netip.AddrPort{listen, listen6}, ups...)
+	return startChanged(t, func(*Server) {}, ups...)
 }
 
-func startServerAt(t testing.TB, at []netip.AddrPort, ups ...netip.AddrPort) *Server {
+func startChanged(t testing.TB, change func(*Server), ups ...netip.AddrPort) *Server {
 	t.Helper()
 	needNamespace(t)
+	at := []netip.AddrPort{listen, listen6}
 	s := New(Config{Domain: "cluster.local", Listen: at, Clients: testCluster().PodCIDRs,
 		Upstreams: func() []netip.AddrPort { return ups }}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	s.SetZone(Build(testCluster()))
+	change(s)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Serve(ctx) }()
@@ -182,11 +184,12 @@ func TestDigSeesPodsOverEachTransport(t *testing.T) {
 
 func TestForwardedAnswersAreCachedForTheirLifetime(t *testing.T) {
 	u := &upstream{do: addr(300, "198.51.100.1")}
-	s := startServer(t, up1)
-	u.start(t, up1)
 	var clock atomic.Int64
 	start := time.Now()
-	s.forward.now = func() time.Time { return start.Add(time.Duration(clock.Load()) * time.Second) }
+	startChanged(t, func(s *Server) {
+		s.forward.now = func() time.Time { return start.Add(time.Duration(clock.Load()) * time.Second) }
+	}, up1)
+	u.start(t, up1)
 	for _, c := range []struct {
 		at   int64
 		want string
@@ -432,9 +435,8 @@ func TestOneClientCannotTakeAllRoom(t *testing.T) {
 
 func TestAStuckUpstreamDoesNotStopTheClustersNames(t *testing.T) {
 	u := &upstream{do: silence}
-	s := startServer(t, up1)
+	startChanged(t, func(s *Server) { s.questions.each = 4 }, up1)
 	u.start(t, up1)
-	s.questions.each = 4
 	var wg sync.WaitGroup
 	var refused atomic.Int64
 	for i := range 20 {
@@ -616,6 +618,33 @@ func BenchmarkServer(b *testing.B) {
 				}
 			})
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "queries/s")
+		})
+	}
+}
+
+// BenchmarkReply is the server's own part of that: unpack, decide, pack.
+func BenchmarkReply(b *testing.B) {
+	s := New(Config{Clients: testCluster().PodCIDRs}, slog.New(slog.DiscardHandler))
+	s.SetZone(Build(testCluster()))
+	q := question("example.org.", dns.TypeA)
+	s.forward.cache.put(key{name: "example.org.", qtype: dns.TypeA}, addr(3600, "198.51.100.1")("", q), time.Now())
+	for name, target := range map[string]string{"pod": "web.default.pod.cluster.local.", "cached": "example.org."} {
+		b.Run(name, func(b *testing.B) {
+			wire, err := question(target, dns.TypeA).Pack()
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				req := new(dns.Msg)
+				if err := req.Unpack(wire); err != nil {
+					b.Fatal(err)
+				}
+				m := s.reply(b.Context(), netip.MustParseAddr("10.244.7.2"), req)
+				finish(m, req, true)
+				if out, err := m.Pack(); err != nil || len(m.Answer) != 1 {
+					b.Fatal(out, err)
+				}
+			}
 		})
 	}
 }
