@@ -13,7 +13,9 @@ import (
 
 // openAPIv2 is for kubectl before 1.27, which wants protobuf and nothing else.
 func openAPIv2(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+	// They ask for ...spec.v2@v1.0+protobuf, which is no valid media type: as an
+	// answer they could not read it.
+	w.Header().Set("Content-Type", "application/com.github.proto-openapi.spec.v2.v1.0+protobuf")
 	gzipped(w, r, openapi.V2)
 }
 
