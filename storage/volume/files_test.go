@@ -132,7 +132,7 @@ func TestReadersSeeOldOrNewNeverBoth(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		for i := 1; i <= 300; i++ {
+		for i := 1; i <= 100; i++ {
 			if err := writeFiles(root, generation(i), nil, stamp.Add(time.Duration(i))); err != nil {
 				done <- err
 				return

@@ -203,7 +203,7 @@ func openBeneath(base, sub string) (*os.File, error) {
 		return nil, err
 	}
 	rel, err2 := filepath.Rel(realBase, realPath)
-	if err2 != nil || !filepath.IsLocal(rel) {
+	if err2 != nil {
 		return nil, err
 	}
 	return openat2(realBase, rel, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)

@@ -102,24 +102,26 @@ func TestTeardownUnwindsStackedHiddenAndBusyMounts(t *testing.T) {
 
 func TestRemovalStopsAtAMount(t *testing.T) {
 	needMounts(t)
-	base := t.TempDir()
-	host, dir := filepath.Join(base, "host"), filepath.Join(base, "pod")
-	inner := filepath.Join(dir, "x/y/mnt")
-	if err := errors.Join(os.Mkdir(host, 0o755), os.WriteFile(filepath.Join(host, "keep"), nil, 0o600), os.MkdirAll(inner, 0o755),
-		unix.Mount(host, inner, "", unix.MS_BIND, "")); err != nil { // the same filesystem: device numbers tell nothing
-		t.Fatal(err)
-	}
-	if err := removeTree(t.Context(), dir); err == nil {
-		t.Error("removed a directory with a mount in it")
-	}
-	if _, err := os.Stat(filepath.Join(host, "keep")); err != nil {
-		t.Error(err)
-	}
-	if err := Teardown(t.Context(), dir); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(filepath.Join(host, "keep")); err != nil {
-		t.Error(err)
+	for _, at := range []string{"mnt", "x/mnt", "x/y/mnt"} {
+		base := t.TempDir()
+		host, dir := filepath.Join(base, "host"), filepath.Join(base, "pod")
+		keep, inner := filepath.Join(host, "keep"), filepath.Join(dir, at)
+		if err := errors.Join(os.Mkdir(host, 0o755), os.WriteFile(keep, nil, 0o600), os.MkdirAll(inner, 0o755),
+			unix.Mount(host, inner, "", unix.MS_BIND, "")); err != nil { // the same filesystem: device numbers tell nothing
+			t.Fatal(err)
+		}
+		if err := removeTree(t.Context(), dir); err == nil {
+			t.Errorf("%s: removed a directory with a mount in it", at)
+		}
+		if _, err := os.Stat(keep); err != nil {
+			t.Error(at, err)
+		}
+		if err := Teardown(t.Context(), dir); err != nil {
+			t.Error(at, err)
+		}
+		if _, err := os.Stat(keep); err != nil {
+			t.Error(at, err)
+		}
 	}
 }
 
