@@ -512,8 +512,15 @@ func TestV1LeavesOfRuntimesGoWithTheScope(t *testing.T) {
 		}
 		made = append(made, filepath.Dir(dir))
 	}
+	astray := process(t, stubborn) // in a v1 hierarchy only
+	if err := move(filepath.Join(made[0], "main"), astray); err != nil {
+		t.Fatal(err)
+	}
 	if err := h.Stop(t.Context(), s.Name); err != nil {
 		t.Fatal(err)
+	}
+	if !gone(astray) {
+		t.Error("a process survived")
 	}
 	for _, dir := range made {
 		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
