@@ -73,12 +73,12 @@ func explain(host string, err error) error {
 		return &failure{kind, fmt.Sprintf("%v: %s: %v%s", kind, host, err, cure), err}
 	}
 	switch {
+	case errors.As(err, &unknownCA), errors.As(err, &verify):
+		return because(ErrTLS, fmt.Sprintf(" (if the registry has its own CA, set ca_file for %q in [[registries]] of shoal.toml)", host))
 	case errors.As(err, &status):
 		return explainStatus(status, because)
 	case errors.Is(err, http.ErrSchemeMismatch), errors.As(err, &record):
 		return because(ErrTLS, fmt.Sprintf(" (it seems to speak plain HTTP: if you trust the network, set plain_http = true for %q in [[registries]] of shoal.toml)", host))
-	case errors.As(err, &unknownCA), errors.As(err, &verify):
-		return because(ErrTLS, fmt.Sprintf(" (if the registry has its own CA, set ca_file for %q in [[registries]] of shoal.toml)", host))
 	case errors.As(err, &op), errors.As(err, &lookup):
 		return because(ErrUnreachable, "")
 	case errors.Is(err, context.Canceled):

@@ -10,15 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mask puts a layer on top of the lower ones in which the secrets below this overlay's root are empty. root is the
+// makeUpper makes the upper directory of an overlay over the host's root, in which the secrets below this overlay's
+// lower directory are empty. (They cannot be a layer of their own: the kernel allows an upper directory inside a lower
+// one, but no lower inside another.) Deleting what hides a secret leaves a whiteout, which hides it as well. root is the
 // directory that img's paths are relative to.
-func (o *overlay) mask(root string, img Image) error {
-	layer := filepath.Join(o.state, "mask")
-	lower := o.lowers[0]
-	if err := os.MkdirAll(layer, 0o755); err != nil {
+func (o *overlay) makeUpper(root string, img Image) error {
+	upper, lower := filepath.Join(o.state, "upper"), o.lowers[0]
+	if _, err := os.Lstat(upper); err == nil {
+		return nil
+	}
+	fresh := filepath.Join(o.state, "upper.new") // renamed when whole
+	if err := os.RemoveAll(fresh); err != nil {
 		return err
 	}
-	if err := likeDir(lower, layer); err != nil {
+	if err := os.MkdirAll(fresh, 0o755); err != nil {
 		return err
 	}
 	for _, secret := range img.Masked {
@@ -26,12 +31,11 @@ func (o *overlay) mask(root string, img Image) error {
 		if !isBelow(file, lower) || o.coveredBy(root, secret, img.Submounts) {
 			continue
 		}
-		if err := emptyAt(lower, layer, strings.TrimPrefix(strings.TrimPrefix(file, lower), "/")); err != nil {
+		if err := emptyAt(lower, fresh, strings.TrimPrefix(strings.TrimPrefix(file, lower), "/")); err != nil {
 			return err
 		}
 	}
-	o.lowers = []string{layer, lower}
-	return nil
+	return os.Rename(fresh, upper)
 }
 
 // coveredBy says whether a secret is in a deeper submount than this overlay's: that one masks it.
@@ -45,8 +49,8 @@ func (o *overlay) coveredBy(root, secret string, submounts []string) bool {
 	return false
 }
 
-// emptyAt makes name in layer an empty file or an opaque directory, with the attributes it has in lower.
-func emptyAt(lower, layer, name string) error {
+// emptyAt makes name in upper an empty file or an opaque directory, with the attributes it has in lower.
+func emptyAt(lower, upper, name string) error {
 	var info os.FileInfo
 	parts := strings.Split(name, "/")
 	for i := range parts {
@@ -60,14 +64,14 @@ func emptyAt(lower, layer, name string) error {
 		if !info.IsDir() {
 			break
 		}
-		if err := os.Mkdir(filepath.Join(layer, at), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if err := os.Mkdir(filepath.Join(upper, at), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
 		}
-		if err := likeDir(filepath.Join(lower, at), filepath.Join(layer, at)); err != nil {
+		if err := likeDir(filepath.Join(lower, at), filepath.Join(upper, at)); err != nil {
 			return err
 		}
 	}
-	hidden := filepath.Join(layer, name)
+	hidden := filepath.Join(upper, name)
 	if info.IsDir() {
 		return unix.Setxattr(hidden, opaqueXattr, []byte("y"), 0)
 	}

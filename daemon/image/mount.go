@@ -21,8 +21,8 @@ import (
 // creates mount points in it first.
 //
 // For the host's own root (rootfs:///) the lower directory is / itself: the kernel allows an upper directory inside a
-// lower one on the same file system since Linux 5.13 ("ovl: allow upperdir inside lowerdir"). img.Masked is hidden by a
-// layer of empty files and directories in between, which the container can neither unmount nor look behind. An overlay
+// lower one on the same file system since Linux 5.13 ("ovl: allow upperdir inside lowerdir"). img.Masked is hidden by
+// empty files and directories in the upper one, which the container can neither unmount nor look behind. An overlay
 // shows a snapshot of no kind: packages that the host installs appear in the container, files that it replaces may
 // appear in either version until the container restarts, and the kernel promises only not to crash.
 func MountRoot(img Image, dir string, readOnly bool) (merged string, err error) {
@@ -45,18 +45,19 @@ func mountRoot(img Image, dir, merged string, readOnly bool) error {
 		return whole.mount()
 	}
 	root := img.Layers[0]
+	whole.upper = true
 	parts := []overlay{whole}
 	for i, sub := range img.Submounts {
 		parts = append(parts, overlay{
 			lowers:   []string{filepath.Join(root, sub)},
 			state:    filepath.Join(dir, "sub", strconv.Itoa(i)),
 			target:   filepath.Join(merged, sub),
-			readOnly: readOnly,
+			readOnly: readOnly, upper: true,
 		})
 	}
 	for _, p := range parts {
-		if err := p.mask(root, img); err != nil {
-			return fmt.Errorf("mask secrets: %w", err)
+		if err := p.makeUpper(root, img); err != nil {
+			return fmt.Errorf("hide secrets: %w", err)
 		}
 		if err := p.mount(); err != nil {
 			return err
@@ -90,17 +91,18 @@ type overlay struct {
 	state    string   // holds upper and work
 	target   string
 	readOnly bool
+	upper    bool // even if it is read-only
 }
 
 func (o overlay) mount() error {
 	if is, err := isMountPoint(o.target); err != nil || is {
 		return err
 	}
-	if o.readOnly && len(o.lowers) == 1 {
+	if o.readOnly && !o.upper && len(o.lowers) == 1 {
 		return bindReadOnly(o.lowers[0], o.target)
 	}
 	var rest string
-	if !o.readOnly {
+	if !o.readOnly || o.upper {
 		upper, work := filepath.Join(o.state, "upper"), filepath.Join(o.state, "work")
 		for _, d := range []string{upper, work} {
 			if err := os.MkdirAll(d, 0o755); err != nil {

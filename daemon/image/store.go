@@ -120,7 +120,7 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 		dir: dir, dropIn: cmp.Or(cfg.DropIn, DefaultDropIn), log: log, remote: remote, lock: lock,
 		downloading: make(chan struct{}, parallelDownloads),
 		unpacking:   make(chan struct{}, runtime.GOMAXPROCS(0)),
-		busy:        map[string]int{}, dropped: map[string]dropIn{},
+		busy:        map[string]int{}, retryDelay: retryDelay, stallAfter: stallAfter,
 	}
 	if err := s.load(time.Now()); err != nil {
 		lock.Close()
