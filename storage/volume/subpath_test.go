@@ -144,7 +144,7 @@ func TestSubPathCannotBeRedirectedByRenaming(t *testing.T) {
 		}
 	}()
 	good, refused := 0, 0
-	for i := 0; i < 20000 && (i < 3000 || good == 0 || refused == 0); i++ {
+	for i := 0; i < 20000 && (i < 1500 || good == 0 || refused == 0); i++ {
 		source, err := bind(t, private, volume, "dir/sub")
 		if err != nil {
 			refused++

@@ -158,7 +158,7 @@ func TestTeardownRemovesWhatContainersCanMake(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nest(t, dir, 3000)
+	nest(t, dir, 1000)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
