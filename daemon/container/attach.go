@@ -29,6 +29,13 @@ const (
 	attachStdout = 2
 	attachStderr = 3
 	attachPacket = 32<<10 + 1
+	attachInput  = 8 << 10 // what older conmons read of a packet; the rest would be lost
+)
+
+// Without their other methods, io.CopyBuffer uses its buffer.
+type (
+	onlyWriter struct{ io.Writer }
+	onlyReader struct{ io.Reader }
 )
 
 // Attach connects to the container's first process, from now on, until the
@@ -44,7 +51,7 @@ func (r *Runtime) Attach(ctx context.Context, dir string, s Streams) error {
 	defer stop()
 	if s.Stdin != nil {
 		go func() { // not awaited: nothing ends a Read that the caller holds
-			io.Copy(conn, s.Stdin)
+			io.CopyBuffer(onlyWriter{conn}, onlyReader{s.Stdin}, make([]byte, attachInput))
 			conn.CloseWrite()
 		}()
 	}

@@ -97,10 +97,10 @@ func writeExecProcess(dir, tmp string, opt ExecOptions) error {
 
 // execution is one run of the OCI runtime's exec.
 type execution struct {
-	tmp   string
-	opt   ExecOptions
-	cmd   *exec.Cmd
-	out   sync.WaitGroup // copies of output
+	tmp string
+	opt ExecOptions
+	cmd *exec.Cmd
+	out sync.WaitGroup // copies of output
 
 	mu    sync.Mutex
 	reads []*os.File // our ends of what the command writes
@@ -296,26 +296,24 @@ func (x *execution) drain(console *net.UnixListener) {
 	}
 }
 
-// kill ends the command, then the OCI runtime's exec which waits for it. The
-// command leads a session: its process group goes too.
+// kill ends the command and the OCI runtime's exec which waits for it. With a
+// terminal the command leads a session, else it is in the group that start gave
+// the OCI runtime.
 func (x *execution) kill(ended <-chan struct{}) {
 	stuck := time.After(2 * execGrace)
+	own := x.cmd.Process.Pid
 	for {
-		pid, err := readPID(x.tmp, "pid")
-		st, statErr := stat{}, err
-		if err == nil {
-			st, statErr = readStat(pid)
-		}
-		if statErr == nil && st.parent == x.cmd.Process.Pid {
-			if unix.Kill(-pid, unix.SIGKILL) != nil {
-				unix.Kill(pid, unix.SIGKILL)
+		if pid, err := readPID(x.tmp, "pid"); err == nil {
+			if st, err := readStat(pid); err == nil && st.parent == own {
+				unix.Kill(-pid, unix.SIGKILL)
 			}
+			unix.Kill(-own, unix.SIGKILL)
 		}
 		select {
 		case <-ended:
 			return
 		case <-stuck:
-			x.cmd.Process.Kill()
+			unix.Kill(-own, unix.SIGKILL)
 		case <-time.After(20 * time.Millisecond): // it may not have started yet
 		}
 	}

@@ -30,9 +30,9 @@ func (r *Runtime) ReopenLog(ctx context.Context, dir string) error {
 		if _, err := os.Lstat(id.LogPath); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		ps, _ := findProcesses(dir, id.ID)
-		if !ps.Conmon.alive() {
-			return nil
+		var ps processes
+		if err := readJSON(dir, processesFile, &ps); err != nil || !ps.Conmon.alive() {
+			return err
 		}
 		select {
 		case <-ctx.Done():

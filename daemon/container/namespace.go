@@ -52,11 +52,17 @@ func setUpNamespaces(sb Sandbox, cfg SandboxConfig) error {
 }
 
 // onOwnThread runs f on a thread of its own, which ends with it: the runtime
-// ends a thread whose goroutine never unlocked it.
+// ends a thread whose goroutine never unlocked it. The first thread can't end
+// and gives /proc/self its namespaces, so f never runs there.
 func onOwnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			defer runtime.UnlockOSThread() // after another thread has done it
+			done <- onOwnThread(f)
+			return
+		}
 		done <- f()
 	}()
 	return <-done

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,5 +121,63 @@ func (p proc) kill() error {
 		}
 	}
 	p.alive() // reaps
+	return nil
+}
+
+// wait returns when the process is gone, or after d.
+func (p proc) wait(d time.Duration) {
+	fd, err := unix.PidfdOpen(p.PID, 0)
+	if p.PID <= 0 || err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if p.alive() {
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(d.Milliseconds()))
+	}
+}
+
+// processesWith are the processes that have arg among their arguments.
+func processesWith(arg string) ([]proc, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var found []proc
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if !slices.Contains(procStrings(pid, "cmdline"), arg) {
+			continue
+		}
+		if p, err := findProc(pid); err == nil && p.alive() {
+			found = append(found, p)
+		}
+	}
+	return found, nil
+}
+
+// procStrings reads /proc/PID/cmdline or environ. In the middle of an execve
+// both are empty for a moment, after descriptors were closed: it is waited out.
+// A process that made them empty itself costs that wait, too.
+func procStrings(pid int, name string) []string {
+	dir := "/proc/" + strconv.Itoa(pid) + "/"
+	for range 250 {
+		b, err := os.ReadFile(dir + name)
+		if err != nil {
+			return nil
+		}
+		if len(b) > 0 {
+			return strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")
+		}
+		if _, err := os.Readlink(dir + "exe"); err != nil {
+			return nil // a thread of the kernel, or a dead process
+		}
+		if args, err := os.ReadFile(dir + "cmdline"); err != nil || len(args) > 0 {
+			return nil // no environment
+		}
+		time.Sleep(time.Millisecond)
+	}
 	return nil
 }

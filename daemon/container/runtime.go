@@ -94,16 +94,25 @@ func (r *Runtime) Create(ctx context.Context, cfg Config, spec *specs.Spec, conm
 		return State{}, fmt.Errorf("create container: %w", err)
 	}
 	begin := time.Now()
-	pid, err := r.conmonCreate(ctx, cfg, conmonCgroup)
-	if err == nil {
-		err = recordProcesses(cfg.Dir, cfg.ID, pid)
-	}
-	if err != nil {
+	if err := r.create(ctx, cfg, conmonCgroup); err != nil {
 		// The caller's context may be what ended; taking away is bounded by itself.
 		return State{}, errors.Join(&Error{CreateContainerError, err}, r.Delete(context.WithoutCancel(ctx), cfg.Dir))
 	}
 	r.debug(ctx, "container_created", cfg.ID, begin)
 	return r.Read(cfg.Dir)
+}
+
+func (r *Runtime) create(ctx context.Context, cfg Config, cgroup *os.File) error {
+	unlock, err := lock(cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	pid, err := r.conmonCreate(ctx, cfg, cgroup)
+	if err != nil {
+		return err
+	}
+	return recordProcesses(cfg.Dir, cfg.ID, pid)
 }
 
 func (r *Runtime) prepare(cfg Config, spec *specs.Spec) error {
@@ -246,6 +255,9 @@ func (r *Runtime) Start(ctx context.Context, dir string) error {
 	}
 	begin := time.Now()
 	if err := r.run(ctx, "start", state.ID); err != nil {
+		if now, readErr := r.Read(dir); readErr == nil && !now.StartedAt.IsZero() {
+			return nil // the last daemon's start, of which it did not live to see the end
+		}
 		return &Error{RunContainerError, fmt.Errorf("start container: %w", err)}
 	}
 	r.debug(ctx, "container_started", state.ID, begin)

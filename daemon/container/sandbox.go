@@ -41,8 +41,8 @@ type Sandbox struct {
 }
 
 // sandboxEnv marks a pause process with the directory it belongs to. It is set
-// by execve itself, so that no instant exists in which a daemon may die and
-// leave a process that [FindOrphans] can't place.
+// by execve itself, and until then the process holds Dir's lock: there is no
+// instant at which a daemon may die and leave a process that can't be placed.
 const sandboxEnv = "SHOAL_SANDBOX="
 
 const (
@@ -59,10 +59,15 @@ func StartSandbox(ctx context.Context, cfg SandboxConfig) (Sandbox, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return Sandbox{}, fmt.Errorf("sandbox: %w", err)
 	}
+	unlock, err := lock(cfg.Dir)
+	if err != nil {
+		return Sandbox{}, fmt.Errorf("sandbox: %w", err)
+	}
+	defer unlock()
 	if sb, err := ReadSandbox(cfg.Dir); err == nil && sb.Alive() {
 		return sb, nil
 	}
-	if err := StopSandbox(cfg.Dir); err != nil { // what an earlier daemon left half done
+	if err := stopSandbox(cfg.Dir); err != nil { // what an earlier daemon left half done
 		return Sandbox{}, err
 	}
 	sb, err := startSandbox(cfg)
@@ -70,7 +75,7 @@ func StartSandbox(ctx context.Context, cfg SandboxConfig) (Sandbox, error) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return Sandbox{}, errors.Join(fmt.Errorf("sandbox: %w", err), StopSandbox(cfg.Dir))
+		return Sandbox{}, errors.Join(fmt.Errorf("sandbox: %w", err), stopSandbox(cfg.Dir))
 	}
 	return sb, nil
 }
@@ -167,6 +172,13 @@ func ReadSandbox(dir string) (Sandbox, error) {
 // StopSandbox ends dir's pause process, recorded or not, and takes away what
 // StartSandbox made in dir. It may be repeated.
 func StopSandbox(dir string) error {
+	if err := settle(dir); err != nil {
+		return fmt.Errorf("stop sandbox: %w", err)
+	}
+	return stopSandbox(dir)
+}
+
+func stopSandbox(dir string) error {
 	sb, err := ReadSandbox(dir)
 	switch {
 	case err == nil:
@@ -208,6 +220,18 @@ type Orphan struct {
 // (/run/shoal/pods) that were left when a daemon died before it recorded them,
 // or whose directory is gone. StopSandbox(Dir) ends them.
 func FindOrphans(root string) ([]Orphan, error) {
+	dirs, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
+		if err := settle(filepath.Join(root, d.Name())); err != nil {
+			return nil, err
+		}
+	}
 	found, err := pauses()
 	if err != nil {
 		return nil, err
@@ -244,9 +268,12 @@ func pauses() (map[string][]proc, error) {
 		if err != nil {
 			continue
 		}
-		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		dir, ours := strings.CutPrefix(strings.TrimSuffix(string(env), "\x00"), sandboxEnv)
-		if err != nil || !ours || strings.Contains(dir, "\x00") {
+		env := procStrings(pid, "environ")
+		if len(env) != 1 {
+			continue
+		}
+		dir, ours := strings.CutPrefix(env[0], sandboxEnv)
+		if !ours {
 			continue
 		}
 		if mnt, err := os.Readlink(filepath.Join("/proc", e.Name(), "ns/mnt")); err != nil || mnt != own {

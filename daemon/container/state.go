@@ -13,15 +13,13 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Phase is how far a container has come.
 type Phase int
 
 const (
-	Incomplete Phase = iota // a daemon died while it made the container: Delete it and begin anew
+	Incomplete Phase = iota // being made, or a daemon died while it made it: then Delete it and begin anew
 	Created                 // its first process waits for Start
 	Running
 	Exited
@@ -64,7 +62,12 @@ func (r *Runtime) Read(dir string) (State, error) {
 		return State{}, fmt.Errorf("read container: %w", err)
 	}
 	state := State{ID: id.ID, CreatedAt: id.CreatedAt}
-	ps, known := findProcesses(dir, id.ID)
+	var ps processes
+	if err := readJSON(dir, processesFile, &ps); errors.Is(err, fs.ErrNotExist) {
+		return state, nil
+	} else if err != nil {
+		return state, fmt.Errorf("read container: %w", err)
+	}
 	// Order matters: what was seen alive may have ended since, and then the
 	// next look tells. The other way round, an exit file written in between
 	// would be missed and its code lost.
@@ -73,15 +76,13 @@ func (r *Runtime) Read(dir string) (State, error) {
 	if done, err := r.readExit(dir, &state); done || err != nil {
 		return state, err
 	}
-	switch {
-	case alive, known && state.Supervised: // conmon is about to write the exit file
+	state.Phase = r.startedPhase(dir, &state)
+	if alive || state.Supervised { // a conmon without a container is about to write the exit file
 		state.PID = ps.Init.PID
-		state.Phase = r.startedPhase(dir, &state)
-	case known:
-		r.startedPhase(dir, &state)
-		state.Phase, state.ExitCode, state.Reason = Exited, exitUnknown, ContainerStatusUnknown
-		state.FinishedAt = lastSign(dir)
+		return state, nil
 	}
+	state.Phase, state.ExitCode, state.Reason = Exited, exitUnknown, ContainerStatusUnknown
+	state.FinishedAt = lastSign(dir, id)
 	return state, nil
 }
 
@@ -138,12 +139,9 @@ func (r *Runtime) startedPhase(dir string, state *State) Phase {
 
 // lastSign stands for the end of a container that nobody saw end: the last time
 // it wrote to its log, else when it was created.
-func lastSign(dir string) time.Time {
-	var id identity
-	if readJSON(dir, identityFile, &id) == nil && id.LogPath != "" {
-		if t := modTime(id.LogPath); !t.IsZero() {
-			return t
-		}
+func lastSign(dir string, id identity) time.Time {
+	if t := modTime(id.LogPath); !t.IsZero() {
+		return t
 	}
 	return modTime(filepath.Join(dir, identityFile))
 }
@@ -154,29 +152,6 @@ func modTime(name string) time.Time {
 		return time.Time{}
 	}
 	return info.ModTime()
-}
-
-// findProcesses is what process.json says, or, where a daemon died before it
-// wrote that, what conmon's own files say and /proc confirms.
-func findProcesses(dir, id string) (processes, bool) {
-	var ps processes
-	if readJSON(dir, processesFile, &ps) == nil {
-		return ps, true
-	}
-	conmon, err := findConmon(dir, id)
-	if err != nil {
-		return ps, false
-	}
-	ps.Conmon = conmon
-	pid, err := readPID(dir, pidFile)
-	if err != nil {
-		return ps, false // conmon still works on it, or it failed
-	}
-	// conmon is the subreaper and thus the parent of the container's first process.
-	if st, err := readStat(pid); err == nil && st.parent == conmon.PID {
-		ps.Init = proc{pid, st.start}
-	}
-	return ps, true
 }
 
 // findConmon is the container's conmon, told from another process by the
@@ -212,11 +187,10 @@ func readPID(dir, name string) (int, error) {
 // os.ErrProcessDone when that is gone. Where the container has a PID namespace
 // of its own, SIGKILL ends everything in it.
 func (r *Runtime) Signal(_ context.Context, dir string, sig syscall.Signal) error {
-	var id identity
-	if err := readJSON(dir, identityFile, &id); err != nil {
+	var ps processes
+	if err := readJSON(dir, processesFile, &ps); err != nil {
 		return fmt.Errorf("signal container: %w", err)
 	}
-	ps, _ := findProcesses(dir, id.ID)
 	return ps.Init.signal(sig)
 }
 
@@ -236,22 +210,21 @@ func (r *Runtime) Delete(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("delete container: %w", err)
 	}
-	conmon, err := findConmon(dir, id.ID)
-	if _, known := findProcesses(dir, id.ID); !known && err == nil {
-		// Half made: stop conmon and the OCI runtime, which is in its process
-		// group, or they go on making it.
-		unix.Kill(-conmon.PID, unix.SIGKILL)
-		if err := conmon.kill(); err != nil {
+	var ps processes
+	if err := readJSON(dir, processesFile, &ps); errors.Is(err, fs.ErrNotExist) {
+		if err := stopMaking(dir, id.ID); err != nil {
 			return fmt.Errorf("delete container: %w", err)
 		}
+	} else if err != nil {
+		return fmt.Errorf("delete container: %w", err)
 	}
 	if _, err := os.Lstat(filepath.Join(r.root(), id.ID)); err == nil {
 		if err := r.run(ctx, "delete", "--force", id.ID); err != nil {
 			return fmt.Errorf("delete container: %w", err)
 		}
 	}
-	conmon.wait(conmonPatience)
-	if err := conmon.kill(); err != nil {
+	ps.Conmon.wait(conmonPatience)
+	if err := ps.Conmon.kill(); err != nil {
 		return fmt.Errorf("delete container: %w", err)
 	}
 	if err := os.Remove(filepath.Join(r.exitDir(), id.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -260,14 +233,25 @@ func (r *Runtime) Delete(ctx context.Context, dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// wait returns when the process is gone, or after d.
-func (p proc) wait(d time.Duration) {
-	fd, err := unix.PidfdOpen(p.PID, 0)
-	if p.PID <= 0 || err != nil {
-		return
+// stopMaking ends what a dead daemon started to make the container: conmon and
+// the OCI runtime, which have its id among their arguments. conmon's first
+// process forks and exits: one look may see the list without the child and then
+// the parent gone. So nothing is left only when two looks in a row found nothing.
+func stopMaking(dir, id string) error {
+	if err := settle(dir); err != nil {
+		return err
 	}
-	defer unix.Close(fd)
-	if p.alive() {
-		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(d.Milliseconds()))
+	for empty := 0; empty < 2; empty++ {
+		found, err := processesWith(id)
+		if err != nil {
+			return err
+		}
+		for _, p := range found {
+			if err := p.kill(); err != nil {
+				return err
+			}
+			empty = -1
+		}
 	}
+	return nil
 }
