@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -54,12 +56,16 @@ func root() *cobra.Command {
 func up(name *string, log *slog.Logger) *cobra.Command {
 	var hosts int
 	var full bool
+	var images []string
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Make a bed and leave it running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c := bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log}
+			c := bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log, Images: images}
+			if slices.Equal(images, []string{"all"}) {
+				c.Images = bed.ImageNames()
+			}
 			if full {
 				c.Kind = bed.Full
 			}
@@ -71,6 +77,8 @@ func up(name *string, log *slog.Logger) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&hosts, "hosts", 1, "how many hosts: n1, n2, ...")
+	cmd.Flags().StringSliceVar(&images, "images", nil,
+		"serve these images at 10.99.0.1:5000: all, or some of "+strings.Join(bed.ImageNames(), ", "))
 	cmd.Flags().BoolVar(&full, "full", false, "QEMU hosts with their own kernel instead of light ones")
 	return cmd
 }

@@ -23,6 +23,7 @@ type Config struct {
 	Hosts    int          // how many: n1, n2, ...; 0 means 1, at most 200
 	Kind     Kind         // of every host
 	Name     string       // empty: one nobody else has
+	Images   []string     // what the bed's registry serves, from ImageNames; empty: no registry
 	Detached bool         // the bed outlives this process, until Down
 	Log      *slog.Logger // nil: silent
 }
@@ -69,6 +70,16 @@ func Up(ctx context.Context, c Config) (*Bed, error) {
 	}
 	if c.Kind == Full {
 		s.KVM = kvmBoots(ctx, s.Base)
+	}
+	if len(c.Images) > 0 {
+		registry, err := registryRecipe(c.Images, c.Log)
+		if err != nil {
+			return nil, err
+		}
+		if s.Registry, err = registry.make(ctx, c.Log); err != nil {
+			return nil, err
+		}
+		s.Images = c.Images
 	}
 	program, err := Program(ctx)
 	if err != nil {

@@ -40,6 +40,9 @@ func Inside(dir string, log *slog.Logger) error {
 		}
 		w.machines = append(w.machines, m)
 	}
+	if err := w.serveImages(); err != nil {
+		return err
+	}
 	if err := w.startAll(); err != nil {
 		return err
 	}

@@ -38,9 +38,10 @@ const (
 type spec struct {
 	Name     string
 	Hosts    []hostSpec
-	Base     string // the directory of the light or the full base
-	Registry string // the registry's storage; empty: none
-	KVM      bool   // full hosts run on KVM, else on QEMU's emulator
+	Base     string   // the directory of the light or the full base
+	Registry string   // the registry's storage; empty: none
+	Images   []string // what the registry has, by short names
+	KVM      bool     // full hosts run on KVM, else on QEMU's emulator
 }
 
 // hostSpec is one host.
@@ -60,6 +61,8 @@ func (p place) spec() string    { return filepath.Join(string(p), "spec.json") }
 func (p place) control() string { return filepath.Join(string(p), "control.sock") }
 func (p place) program() string { return filepath.Join(string(p), "testbed") }
 func (p place) log() string     { return filepath.Join(string(p), "log") }
+
+func (p place) registry(elem string) string { return filepath.Join(string(p), "registry", elem) }
 
 func (p place) host(name string, elem ...string) string {
 	return filepath.Join(append([]string{string(p), "hosts", name}, elem...)...)
