@@ -83,7 +83,7 @@ func sweep(t testing.TB, under string) {
 // process starts a shell script that ends with the test.
 func process(t testing.TB, script string) int {
 	cmd := exec.Command("/bin/sh", "-c", script)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -91,14 +91,17 @@ func process(t testing.TB, script string) int {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Cleanup(func() {
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // what it forked before it was in a scope, too
+		_ = cmd.Wait()
+	})
 	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatalf("the script does not say that it runs: %v", err)
 	}
 	return cmd.Process.Pid
 }
 
-const stubborn = `trap "" TERM HUP INT; sleep 1000 & echo; while :; do sleep 1000; done`
+const stubborn = `trap "" TERM HUP INT; echo; while :; do sleep 1000; done`
 
 // forking multiplies as fast as it can once it is in a scope.
 const forking = `echo; until grep -q scopetest /proc/self/cgroup; do sleep 0.01; done; while :; do sh -c "sleep 100 &" & done`
