@@ -165,9 +165,14 @@ func (d *decider) stop(name string, grace time.Duration, reason string) bool {
 }
 
 func (d *decider) stopSandbox() {
-	if d.seen.Sandbox.Present && !d.seen.Sandbox.Busy && !d.anyBusy() {
-		d.act(Action{Verb: StopSandbox})
+	if !d.seen.Sandbox.Present || d.seen.Sandbox.Busy || d.anyBusy() {
+		return
 	}
+	if f := d.seen.Sandbox.StopFailure; f != nil && d.now.Before(f.retry()) {
+		d.lookAt(f.retry())
+		return
+	}
+	d.act(Action{Verb: StopSandbox})
 }
 
 // replaceSandbox makes the sandbox, after the remains of an older one are gone.

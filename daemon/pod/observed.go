@@ -36,6 +36,8 @@ type Sandbox struct {
 	Busy    bool     // it is being made or taken down
 	IPs     []string // the pod's addresses, the primary one first
 	Failure *Failure // why it could not be made
+
+	StopFailure *Failure // why it could not be taken down
 }
 
 // Container is what the host shows of one container: its newest attempt and

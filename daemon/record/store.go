@@ -36,7 +36,7 @@ var (
 type Store struct {
 	db    *bolt.DB
 	log   *slog.Logger
-	queue chan Delta
+	queue chan func(*bolt.Tx) error
 	flush chan chan error
 	done  chan struct{}
 }
@@ -66,7 +66,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 			return nil, fmt.Errorf("open store %s: %w", path, err)
 		}
 	}
-	s := &Store{db: db, log: log, queue: make(chan Delta, 1024), flush: make(chan chan error), done: make(chan struct{})}
+	s := &Store{db: db, log: log, queue: make(chan func(*bolt.Tx) error, 1024), flush: make(chan chan error), done: make(chan struct{})}
 	go s.write()
 	return s, nil
 }
@@ -164,8 +164,13 @@ func (s *Store) Load() (map[string]*Record, error) {
 // Save queues a delta. It blocks only when the disk is far behind.
 func (s *Store) Save(d Delta) {
 	if len(d.Entries) > 0 || d.Whole {
-		s.queue <- d
+		s.queue <- func(tx *bolt.Tx) error { return put(tx, d) }
 	}
+}
+
+// SaveMeta queues a value for SetMeta.
+func (s *Store) SaveMeta(name, value string) {
+	s.queue <- func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put([]byte(name), []byte(value)) }
 }
 
 // Flush returns when everything saved before is on disk.
@@ -187,7 +192,7 @@ func (s *Store) Close() error {
 // again with the next.
 func (s *Store) write() {
 	defer close(s.done)
-	var pending []Delta
+	var pending []func(*bolt.Tx) error
 	var timer <-chan time.Time
 	commit := func() error {
 		timer = nil
@@ -195,8 +200,8 @@ func (s *Store) write() {
 			return nil
 		}
 		err := s.db.Update(func(tx *bolt.Tx) error {
-			for _, d := range pending {
-				if err := put(tx, d); err != nil {
+			for _, change := range pending {
+				if err := change(tx); err != nil {
 					return err
 				}
 			}
@@ -212,11 +217,11 @@ func (s *Store) write() {
 	}
 	for {
 		select {
-		case d, ok := <-s.queue:
+		case change, ok := <-s.queue:
 			if !ok {
 				return
 			}
-			pending = append(pending, d)
+			pending = append(pending, change)
 			if timer == nil {
 				timer = time.After(saveEvery)
 			}

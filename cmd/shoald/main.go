@@ -1,0 +1,85 @@
+// Command shoald runs the pods that this host's files declare.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/shoal-project/shoal/daemon"
+	"github.com/shoal-project/shoal/daemon/config"
+)
+
+// version is set by the build (-ldflags -X main.version=...).
+var version = "0.1.0-dev"
+
+func main() {
+	if err := run(os.Args[1:], os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "shoald:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, stderr io.Writer) error {
+	flags := flag.NewFlagSet("shoald", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	file := flags.String("config", "", "configuration `file` (default "+config.Path+", which may be missing)")
+	check := flags.Bool("check", false, "read the configuration, say what is wrong with it, and exit")
+	verbose := flags.Bool("debug", false, "log more")
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if *showVersion {
+		fmt.Println("shoald", version)
+		return nil
+	}
+	path, required := config.Path, false
+	if *file != "" {
+		path, required = *file, true
+	}
+	cfg, err := config.Read(path, required)
+	if err != nil || *check {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("must run as root: it mounts, makes namespaces and cgroups")
+	}
+	// A small heap target: the daemon is one process among the host's work.
+	debug.SetGCPercent(50)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return daemon.Run(ctx, daemon.Options{
+		Root: "/", Config: cfg, Version: version, Now: time.Now, Log: logger(stderr, *verbose),
+		Reload: func() (*config.Config, error) { return config.Read(path, required) },
+	})
+}
+
+// logger writes key=value lines to stderr, which systemd hands to the journal;
+// the journal stamps them, so time is left out there.
+func logger(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && len(groups) == 0 {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

@@ -1,0 +1,172 @@
+// Package agent runs the pods of this host: for each, one goroutine that
+// observes, asks daemon/pod what to do, and does it.
+//
+// What it must know after it was killed lies in files: below Run what lives as
+// long as the processes do, below Lib what lives as long as the pod. Whatever
+// is found there and belongs to no pod is taken down.
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/image"
+	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/proxy/podnet"
+	"github.com/shoal-project/shoal/storage/volume"
+)
+
+// Events is where the agent says what happened to a pod.
+type Events interface {
+	Normal(about v1.ObjectReference, reason, format string, args ...any)
+	Warning(about v1.ObjectReference, reason, format string, args ...any)
+}
+
+// Config is what the agent works with.
+type Config struct {
+	Run string // sandboxes and bundles: /run/shoal/pods
+	Lib string // roots and volumes: /var/lib/shoal/pods
+	Log string // container logs: /var/log/pods
+
+	Node       pod.Node
+	Limits     scope.NodeLimits
+	Volumes    volume.NodeInfo
+	Scopes     scope.Host
+	Containers *container.Runtime
+	Images     *image.Store
+	Network    *podnet.Network // nil: only pods in the host's network can run
+	Objects    pod.Objects
+	Events     Events
+
+	// ResolvConf is a pod's /etc/resolv.conf.
+	ResolvConf func(*v1.Pod) (string, error)
+	// Publish takes a pod's new status, until ctx ends. With gone, nothing of the
+	// pod is left.
+	Publish func(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool)
+
+	SeccompDefault bool
+	MinOOMScoreAdj int   // the lowest that this daemon may give a process
+	NoDeviceFilter bool  // the OCI runtime can't load device filters here: pods may open any device they can make
+	LogMaxSize     int64 // bytes at which a container's log is rotated; 0: 10 MiB, the kubelet's containerLogMaxSize
+	LogMaxFiles    int   // kept of each container's run; 0: 5, the kubelet's containerLogMaxFiles
+	Now            func() time.Time
+	Logger         *slog.Logger
+}
+
+// Agent runs pods. Make one with New, then Recover, then Sync.
+type Agent struct {
+	cfg    Config
+	log    *slog.Logger
+	starts chan struct{} // how many sandboxes and containers are made at once
+	ends   *processWatch
+
+	mu      sync.Mutex
+	workers map[types.UID]*worker
+	wait    sync.WaitGroup
+	ctx     context.Context
+}
+
+// New makes an agent whose work ends with ctx. Its pods run on.
+func New(ctx context.Context, cfg Config) *Agent {
+	if cfg.LogMaxSize == 0 {
+		cfg.LogMaxSize = 10 << 20
+	}
+	if cfg.LogMaxFiles == 0 {
+		cfg.LogMaxFiles = 5
+	}
+	return &Agent{
+		cfg: cfg, log: cfg.Logger, ctx: ctx,
+		// Making containers is mostly processor time (crun): more at once than
+		// there are processors only makes each slower.
+		starts:  make(chan struct{}, runtime.NumCPU()+1),
+		workers: make(map[types.UID]*worker),
+	}
+}
+
+// Sync makes the pods that should be on this host what runs on it. Pods that
+// are not in the list any more must have been published as gone.
+func (a *Agent) Sync(pods []*v1.Pod) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range pods {
+		if p.Spec.NodeName != a.cfg.Node.Name {
+			continue
+		}
+		w, ok := a.workers[p.UID]
+		if !ok {
+			w = newWorker(a, p)
+			a.workers[p.UID] = w
+			a.wait.Go(func() { a.run(w) })
+			continue
+		}
+		w.update(p)
+	}
+}
+
+func (a *Agent) run(w *worker) {
+	w.run(a.ctx)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.workers, w.uid)
+}
+
+// Look makes the pods of a namespace look again, because an object they may
+// refer to has changed.
+func (a *Agent) Look(namespace string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.workers {
+		if w.namespace == namespace {
+			w.send(func() { w.retryNow() })
+		}
+	}
+}
+
+// Wait returns when every worker has ended, after the context did.
+func (a *Agent) Wait() { a.wait.Wait() }
+
+// poke makes one pod's worker look again.
+func (a *Agent) poke(uid types.UID) {
+	a.mu.Lock()
+	w := a.workers[uid]
+	a.mu.Unlock()
+	if w != nil {
+		w.poke()
+	}
+}
+
+// LogDir is where a pod's containers log to, as the kubelet has it:
+// NAMESPACE_NAME_UID below /var/log/pods.
+func (a *Agent) LogDir(p *v1.Pod) string { return logDir(a.cfg.Log, p.Namespace, p.Name, p.UID) }
+
+func logDir(root, namespace, name string, uid types.UID) string {
+	return filepath.Join(root, fmt.Sprintf("%s_%s_%s", namespace, name, uid))
+}
+
+// reference names a pod, or one of its containers, in events.
+func reference(p *v1.Pod, containerName string) v1.ObjectReference {
+	ref := v1.ObjectReference{
+		APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
+	}
+	for _, c := range p.Spec.InitContainers {
+		if c.Name == containerName {
+			ref.FieldPath = "spec.initContainers{" + containerName + "}"
+		}
+	}
+	for _, c := range p.Spec.Containers {
+		if c.Name == containerName {
+			ref.FieldPath = "spec.containers{" + containerName + "}"
+		}
+	}
+	return ref
+}

@@ -1,0 +1,313 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/proxy/podnet"
+	"github.com/shoal-project/shoal/storage/volume"
+)
+
+// Reasons of events about sandboxes and volumes; the kubelet's.
+const (
+	reasonFailedSandbox = "FailedCreatePodSandBox"
+	reasonFailedMount   = "FailedMount"
+)
+
+// startSandbox makes all that a pod's containers share: volumes, namespaces,
+// scope, addresses and the files of /etc. Each step finds what an earlier try
+// made.
+func (j job) startSandbox(ctx context.Context) func() {
+	made, err := j.makeSandbox(ctx)
+	w := j.w
+	return func() {
+		if err != nil {
+			if ctx.Err() == nil {
+				w.sandboxFailed(err)
+			}
+			return
+		}
+		w.sandbox, w.volumes = made.sandbox, made.volumes
+		w.state.Unit, w.state.Cgroup, w.state.CgroupPath = made.unit.Name, made.unit.Cgroup, made.unit.Path
+		w.state.IPs, w.state.Ready = made.ips, true
+		w.seen.Sandbox = pod.Sandbox{Ready: true, Present: true, IPs: made.ips}
+		for name, c := range w.seen.Containers {
+			if c.Current != nil {
+				a := *c.Current
+				a.OldSandbox = true
+				c.Current = &a
+				w.seen.Containers[name] = c
+			}
+		}
+		w.save()
+		w.agent.ends.add(w.sandbox.PID, w.uid)
+	}
+}
+
+// sandboxFailed notes why, for the next try and for people.
+func (w *worker) sandboxFailed(err error) {
+	w.seen.Sandbox.Failure = w.failure(reasonFailedSandbox, err, w.seen.Sandbox.Failure)
+	ref := reference(w.pod, "")
+	var volumes volume.Errors
+	if errors.As(err, &volumes) {
+		for _, e := range volumes {
+			w.agent.cfg.Events.Warning(ref, reasonFailedMount, "%v", e)
+		}
+		return
+	}
+	w.agent.cfg.Events.Warning(ref, reasonFailedSandbox, "Failed to create pod sandbox: %v", err)
+}
+
+// failure is err as the deciders see it, one more after before.
+func (w *worker) failure(reason string, err error, before *pod.Failure) *pod.Failure {
+	f := &pod.Failure{Reason: reason, Message: err.Error(), At: w.agent.cfg.Now(), Tries: 1}
+	if before != nil {
+		f.Tries += before.Tries
+	}
+	return f
+}
+
+// made is what startSandbox made.
+type made struct {
+	sandbox container.Sandbox
+	unit    scope.Unit
+	ips     []string
+	volumes map[string]volume.Mounted
+}
+
+func (j job) makeSandbox(ctx context.Context) (m made, err error) {
+	if m.volumes, err = j.setUpVolumes(ctx); err != nil {
+		return m, err
+	}
+	select {
+	case j.w.agent.starts <- struct{}{}:
+		defer func() { <-j.w.agent.starts }()
+	case <-ctx.Done():
+		return m, ctx.Err()
+	}
+	spec := &j.pod.Spec
+	hostname, err := j.hostname()
+	if err != nil {
+		return m, err
+	}
+	m.sandbox, err = container.StartSandbox(ctx, container.SandboxConfig{
+		Hostname: hostname, Dir: j.w.dir(),
+		HostNetwork: spec.HostNetwork, HostIPC: spec.HostIPC, HostPID: spec.HostPID,
+		ShareProcessNamespace: spec.ShareProcessNamespace != nil && *spec.ShareProcessNamespace,
+		Sysctls:               sysctls(spec),
+	})
+	if err != nil {
+		return m, err
+	}
+	// The scope's job takes systemd a while; addresses are made meanwhile.
+	started := make(chan error, 1)
+	go func() {
+		var err error
+		m.unit, err = j.w.agent.cfg.Scopes.Start(ctx, j.scopeSpec(m.sandbox.PID))
+		started <- err
+	}()
+	m.ips, err = j.attach(ctx, m.sandbox)
+	if err := errors.Join(<-started, err); err != nil {
+		return m, err
+	}
+	return m, j.writeEtc(hostname, m.ips)
+}
+
+func (j job) scopeSpec(pause int) scope.Spec {
+	return scope.Spec{
+		Name:        scope.UnitName(j.pod.Namespace, j.pod.Name, string(j.w.uid)),
+		Slice:       scope.Slice(scope.QOS(j.pod)),
+		Description: fmt.Sprintf("pod %s/%s", j.pod.Namespace, j.pod.Name),
+		PIDs:        []int{pause},
+		Resources:   scope.PodResources(j.pod, j.w.agent.cfg.Limits),
+	}
+}
+
+// setUpVolumes makes the pod's volumes. One that cannot be brought up to date
+// but is there does not hold the pod up.
+func (j job) setUpVolumes(ctx context.Context) (map[string]volume.Mounted, error) {
+	mounted, err := volume.Setup(ctx, j.pod, filepath.Join(j.w.lib(), "volumes"), j.w.agent.cfg.Objects, j.w.agent.cfg.Volumes)
+	for _, v := range j.pod.Spec.Volumes {
+		if _, ok := mounted[v.Name]; !ok && err != nil {
+			return nil, err
+		}
+	}
+	return mounted, nil
+}
+
+// attach gives the pod its addresses; a pod in the host's network has the host's.
+func (j job) attach(ctx context.Context, sb container.Sandbox) ([]string, error) {
+	if j.pod.Spec.HostNetwork {
+		return j.w.agent.cfg.Node.IPs, nil
+	}
+	if j.w.agent.cfg.Network == nil {
+		return nil, errors.New("this host has no pod network (see `shoal status`); only pods with hostNetwork: true can run")
+	}
+	ports, err := hostPorts(j.pod)
+	if err != nil {
+		return nil, err
+	}
+	ref := podnet.PodRef{UID: string(j.w.uid), Namespace: j.pod.Namespace, Name: j.pod.Name}
+	addrs, err := j.w.agent.cfg.Network.Attach(ctx, ref, sb.NetNS, ports)
+	if err != nil {
+		return nil, err
+	}
+	ips := make([]string, len(addrs))
+	for i, a := range addrs {
+		ips[i] = a.String()
+	}
+	return ips, nil
+}
+
+func hostPorts(p *v1.Pod) ([]podnet.HostPort, error) {
+	var ports []podnet.HostPort
+	for _, list := range [][]v1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for _, c := range list {
+			for _, port := range c.Ports {
+				if port.HostPort == 0 {
+					continue
+				}
+				h := podnet.HostPort{HostPort: uint16(port.HostPort), ContainerPort: uint16(port.ContainerPort)}
+				if err := h.Protocol.UnmarshalText([]byte(port.Protocol)); err != nil {
+					return nil, err
+				}
+				if port.HostIP != "" {
+					ip, err := netip.ParseAddr(port.HostIP)
+					if err != nil {
+						return nil, fmt.Errorf("hostIP: %w", err)
+					}
+					h.HostIP = ip
+				}
+				ports = append(ports, h)
+			}
+		}
+	}
+	return ports, nil
+}
+
+func sysctls(spec *v1.PodSpec) map[string]string {
+	if spec.SecurityContext == nil {
+		return nil
+	}
+	m := make(map[string]string)
+	for _, s := range spec.SecurityContext.Sysctls {
+		m[s.Name] = s.Value
+	}
+	return m
+}
+
+// hostname is the pod's own, cut to 63 bytes as the kubelet does; with
+// setHostnameAsFQDN the whole name.
+func (j job) hostname() (string, error) {
+	name := j.pod.Name
+	if h := j.pod.Spec.Hostname; h != "" {
+		name = h
+	}
+	if len(name) > 63 {
+		name = strings.TrimRight(name[:63], "-.")
+	}
+	return name, nil
+}
+
+// writeEtc writes the files that the runtime mounts over those of the image.
+func (j job) writeEtc(hostname string, ips []string) error {
+	resolv, err := j.w.agent.cfg.ResolvConf(j.pod)
+	if err != nil {
+		return fmt.Errorf("resolv.conf: %w", err)
+	}
+	files := map[string]string{
+		"resolv.conf": resolv,
+		"hosts":       hostsFile(j.pod, hostname, ips, j.w.agent.hostsOfHost),
+		"hostname":    hostname + "\n",
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(j.w.dir(), "etc-"+name), []byte(text), 0o644); err != nil {
+			return fmt.Errorf("write pod's %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// stopSandbox takes down what startSandbox made, except the volumes: they live
+// as long as the pod does.
+func (j job) stopSandbox(ctx context.Context) func() {
+	ctx = context.WithoutCancel(ctx) // what is begun here must end
+	w := j.w
+	err := w.agent.takeDown(ctx, j.pod, j.unit)
+	if over := j.status.Phase == v1.PodSucceeded || j.status.Phase == v1.PodFailed; over && err == nil {
+		err = errors.Join(volume.Teardown(ctx, filepath.Join(w.lib(), "subpaths")), volume.Teardown(ctx, filepath.Join(w.lib(), "volumes")))
+	}
+	return func() {
+		w.state.Ready = false
+		before := w.seen.Sandbox
+		w.seen.Sandbox = pod.Sandbox{Failure: before.Failure}
+		if err != nil {
+			w.agent.log.Error("can't take a pod's sandbox down", "pod", w.name(), "err", err)
+			w.agent.cfg.Events.Warning(reference(w.pod, ""), "FailedKillPod", "error killing pod: %v", err)
+			w.seen.Sandbox.Present = true
+			w.seen.Sandbox.StopFailure = w.failure("FailedKillPod", err, before.StopFailure)
+		}
+		w.save()
+	}
+}
+
+// takeDown ends every process of a pod and frees its scope, network, bundles
+// and roots. It may be repeated, and knows no more than the pod's identity.
+func (a *Agent) takeDown(ctx context.Context, p *v1.Pod, unit string) error {
+	dir := filepath.Join(a.cfg.Run, string(p.UID))
+	var errs []error
+	for _, name := range subdirectories(dir) {
+		numbers, err := attemptDirs(filepath.Join(dir, name))
+		errs = append(errs, err)
+		for _, n := range numbers {
+			errs = append(errs, a.removeAttempt(ctx, p.UID, name, n))
+		}
+	}
+	if unit == "" {
+		unit = scope.UnitName(p.Namespace, p.Name, string(p.UID))
+	}
+	errs = append(errs, a.cfg.Scopes.Stop(ctx, unit))
+	if a.cfg.Network != nil {
+		errs = append(errs, a.cfg.Network.Detach(ctx, string(p.UID)))
+	}
+	errs = append(errs, container.StopSandbox(dir))
+	return errors.Join(errs...)
+}
+
+// remove takes away the last traces of a pod: volumes, roots, logs, state.
+func (a *Agent) remove(ctx context.Context, p *v1.Pod) error {
+	ctx = context.WithoutCancel(ctx)
+	lib := filepath.Join(a.cfg.Lib, string(p.UID))
+	if err := volume.Teardown(ctx, lib); err != nil {
+		return err
+	}
+	return errors.Join(
+		os.RemoveAll(a.LogDir(p)),
+		os.RemoveAll(filepath.Join(a.cfg.Run, string(p.UID))),
+	)
+}
+
+func subdirectories(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}

@@ -1,0 +1,362 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/image"
+	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/storage/volume"
+)
+
+// failure is why a container could not be started, with the kubelet's reason.
+type failure struct {
+	reason string
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+// start pulls, creates and starts one run of a container.
+func (j job) start(ctx context.Context, c *v1.Container, number int) func() {
+	w := j.w
+	started := w.agent.cfg.Now()
+	attempt, err := j.makeContainer(ctx, c, number)
+	return func() {
+		seen := w.seen.Containers[c.Name]
+		cs := w.containerState(c.Name)
+		if err != nil {
+			w.startFailed(ctx, c, seen.Failure, err)
+			cs.Starting = nil
+			w.save()
+			return
+		}
+		if old := seen.Current; old != nil {
+			seen.Last = pod.Terminated(old)
+			if old.Finished.After(time.Time{}) {
+				seen.Backoff = seen.Backoff.Restarted(old.Finished, started)
+			}
+		}
+		seen.Current, seen.Failure, seen.Image = attempt, nil, attempt.ImageID
+		cs.Starting = nil
+		w.put(c.Name, seen)
+		w.watchContainer(c.Name, number)
+		w.dropOldLogs(c.Name, number)
+	}
+}
+
+// watchContainer has the worker look again when the container's first process ends.
+func (w *worker) watchContainer(name string, number int) {
+	if s, err := w.agent.cfg.Containers.Read(w.bundle(name, number)); err == nil && s.PID > 0 {
+		w.agent.ends.add(s.PID, w.uid)
+	} else {
+		w.poke() // it has ended already
+	}
+}
+
+func (w *worker) startFailed(ctx context.Context, c *v1.Container, before *pod.Failure, err error) {
+	if ctx.Err() != nil {
+		return // it was called off
+	}
+	f := w.failure(string(container.RunContainerError), err, before)
+	var ours *failure
+	var theirs *container.Error
+	switch {
+	case errors.As(err, &ours):
+		f.Reason = ours.reason
+	case errors.As(err, &theirs):
+		f.Reason = string(theirs.Reason)
+	}
+	seen := w.seen.Containers[c.Name]
+	seen.Failure = f
+	w.seen.Containers[c.Name] = seen
+	ref := reference(w.pod, c.Name)
+	switch f.Reason {
+	case "ErrImagePull", "ErrImageNeverPull", "InvalidImageName":
+		w.agent.cfg.Events.Warning(ref, "Failed", "%v", err)
+		w.agent.cfg.Events.Warning(ref, "Failed", "Error: %s", f.Reason)
+	default:
+		w.agent.cfg.Events.Warning(ref, "Failed", "Error: %v", err)
+	}
+}
+
+// makeContainer is start's work; all of it may be called off.
+func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*pod.Attempt, error) {
+	img, err := j.image(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case j.w.agent.starts <- struct{}{}:
+		defer func() { <-j.w.agent.starts }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	attempt := &pod.Attempt{
+		Number: number, ID: j.w.id(c.Name, number), State: pod.Running,
+		Image: c.Image, ImageID: imageID(img), Resources: *c.Resources.DeepCopy(),
+	}
+	if err := j.w.announce(c.Name, attempt); err != nil {
+		return nil, err
+	}
+	// What an earlier daemon left half made under this number goes first.
+	if err := j.w.agent.removeAttempt(ctx, j.w.uid, c.Name, number); err != nil {
+		return nil, &failure{string(container.CreateContainerError), err}
+	}
+	cfg, err := j.containerConfig(c, number, img)
+	if err != nil {
+		return nil, err
+	}
+	if err := j.createAndStart(ctx, cfg, img); err != nil {
+		return nil, errors.Join(err, j.w.agent.removeAttempt(context.WithoutCancel(ctx), j.w.uid, c.Name, number))
+	}
+	attempt.Started = j.w.agent.cfg.Now()
+	return attempt, nil
+}
+
+// announce saves that a run of a container is being made, before it is. It runs
+// beside the worker, which alone writes the state: hence the detour.
+func (w *worker) announce(name string, a *pod.Attempt) error {
+	done := make(chan struct{})
+	w.send(func() {
+		w.containerState(name).Starting = a
+		w.save()
+		close(done)
+	})
+	select {
+	case <-done:
+		return nil
+	case <-w.agent.ctx.Done():
+		return w.agent.ctx.Err()
+	}
+}
+
+func (w *worker) containerState(name string) *containerState {
+	cs := w.state.Containers[name]
+	if cs == nil {
+		cs = &containerState{}
+		w.state.Containers[name] = cs
+	}
+	return cs
+}
+
+func (j job) createAndStart(ctx context.Context, cfg container.Config, img image.Image) error {
+	var err error
+	// Writable also for readOnlyRootFilesystem: the runtime makes mount points in
+	// it before it makes it read-only.
+	if cfg.Rootfs, err = image.MountRoot(img, j.w.root(cfg.Container.Name, cfg.Attempt), false); err != nil {
+		return &failure{string(container.CreateContainerError), err}
+	}
+	if cfg, err = cfg.Load(); err != nil {
+		return err
+	}
+	spec, err := container.Spec(cfg)
+	if err != nil {
+		return err
+	}
+	if j.w.agent.cfg.NoDeviceFilter && spec.Linux.Resources != nil {
+		spec.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
+	}
+	var cgroup *os.File
+	if j.cgroup != "" {
+		if cgroup, err = os.Open(filepath.Join(j.cgroup, "init")); err != nil {
+			return &failure{string(container.CreateContainerError), err}
+		}
+		defer cgroup.Close()
+	}
+	ref := reference(j.pod, cfg.Container.Name)
+	rt := j.w.agent.cfg.Containers
+	if _, err := rt.Create(ctx, cfg, spec, cgroup); err != nil {
+		return err
+	}
+	j.w.agent.cfg.Events.Normal(ref, "Created", "Container created")
+	if err := rt.Start(ctx, cfg.Dir); err != nil {
+		return err
+	}
+	j.w.agent.cfg.Events.Normal(ref, "Started", "Container started")
+	return nil
+}
+
+// containerConfig resolves everything that the specification needs.
+func (j job) containerConfig(c *v1.Container, number int, img image.Image) (container.Config, error) {
+	var cfg container.Config
+	env, mounts, err := j.environment(c)
+	if err != nil {
+		return cfg, &failure{string(container.CreateContainerConfigError), err}
+	}
+	expanded := *c
+	expanded.Command, expanded.Args = pod.ExpandArgs(c.Command, env), pod.ExpandArgs(c.Args, env)
+	if mounts, err = volume.BindSubPaths(filepath.Join(j.w.lib(), "subpaths"), c.Name, mounts); err != nil {
+		return cfg, &failure{string(container.CreateContainerConfigError), err}
+	}
+	dir := j.w.bundle(c.Name, number)
+	logFile := j.w.logFile(c.Name, number)
+	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
+		return cfg, &failure{string(container.CreateContainerError), err}
+	}
+	cfg = container.Config{
+		ID: j.w.id(c.Name, number), Pod: j.pod, Container: &expanded, Attempt: number,
+		Image: img.Config, Masked: img.Masked, Env: env, Sandbox: j.sandbox,
+		CgroupParent: j.path, Resources: scope.ContainerResources(j.pod, c, j.w.agent.cfg.Limits),
+		OOMScoreAdj: max(j.w.agent.cfg.MinOOMScoreAdj, scope.OOMScoreAdj(j.pod, c, j.w.agent.cfg.Node.Allocatable.Memory().Value())),
+		Dir:         dir, LogPath: logFile, SeccompDefault: j.w.agent.cfg.SeccompDefault,
+	}
+	for _, m := range mounts {
+		cfg.Mounts = append(cfg.Mounts, container.Mount{
+			Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly,
+			RecursiveReadOnly: m.RecursiveReadOnly, Propagation: m.Propagation,
+		})
+	}
+	etc, err := j.etcMounts(c, dir)
+	cfg.Mounts = append(cfg.Mounts, etc...)
+	return cfg, err
+}
+
+// environment is a container's variables and, because subPathExpr may use
+// them, its mounts.
+func (j job) environment(c *v1.Container) ([]string, []volume.Mount, error) {
+	p := j.pod.DeepCopy()
+	p.Status.PodIPs = nil
+	for _, ip := range j.ips {
+		p.Status.PodIPs = append(p.Status.PodIPs, v1.PodIP{IP: ip})
+		p.Status.PodIP = j.ips[0]
+	}
+	env, err := pod.Env(p, c, j.w.agent.cfg.Node, j.w.agent.cfg.Objects)
+	if err != nil {
+		return nil, nil, err
+	}
+	values := make(map[string]string, len(env))
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		values[name] = value
+	}
+	mounts, err := volume.Mounts(c, j.volumes, values, j.w.agent.cfg.Volumes)
+	return env, mounts, err
+}
+
+// etcMounts are the mounts that every container gets, unless the pod mounts
+// something there itself.
+func (j job) etcMounts(c *v1.Container, bundle string) ([]container.Mount, error) {
+	taken := make(map[string]bool)
+	for _, m := range c.VolumeMounts {
+		taken[filepath.Clean(m.MountPath)] = true
+	}
+	var mounts []container.Mount
+	add := func(source, destination string) {
+		if !taken[destination] {
+			mounts = append(mounts, container.Mount{Source: source, Destination: destination, Propagation: v1.MountPropagationNone})
+		}
+	}
+	add(filepath.Join(j.w.dir(), "etc-hosts"), "/etc/hosts")
+	add(filepath.Join(j.w.dir(), "etc-resolv.conf"), "/etc/resolv.conf")
+	if !j.pod.Spec.HostNetwork {
+		add(filepath.Join(j.w.dir(), "etc-hostname"), "/etc/hostname")
+	}
+	if c.TerminationMessagePath != "" {
+		file := bundle + ".termination"
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return nil, &failure{string(container.CreateContainerError), err}
+		}
+		// The container may run as any user, and only it sees the file.
+		if err := os.WriteFile(file, nil, 0o666); err != nil {
+			return nil, &failure{string(container.CreateContainerError), err}
+		}
+		if err := os.Chmod(file, 0o666); err != nil {
+			return nil, &failure{string(container.CreateContainerError), err}
+		}
+		add(file, c.TerminationMessagePath)
+	}
+	return mounts, nil
+}
+
+// image finds or pulls a container's image, as imagePullPolicy says.
+func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
+	images, ref := j.w.agent.cfg.Images, reference(j.pod, c.Name)
+	if !image.IsRootfs(c.Image) {
+		if _, err := image.Normalize(c.Image); err != nil {
+			return image.Image{}, &failure{"InvalidImageName", fmt.Errorf("Failed to apply default image tag %q: %w", c.Image, err)}
+		}
+	}
+	if c.ImagePullPolicy != v1.PullAlways || image.IsRootfs(c.Image) {
+		img, err := images.Get(c.Image)
+		switch {
+		case err == nil:
+			j.w.agent.cfg.Events.Normal(ref, "Pulled", "Container image %q already present on machine", c.Image)
+			return img, nil
+		case !errors.Is(err, image.ErrNotFound):
+			return image.Image{}, &failure{"ErrImagePull", err}
+		case c.ImagePullPolicy == v1.PullNever:
+			return image.Image{}, &failure{"ErrImageNeverPull", fmt.Errorf("Container image %q is not present with pull policy of Never", c.Image)}
+		}
+	}
+	credentials, err := j.credentials()
+	if err != nil {
+		return image.Image{}, &failure{"ErrImagePull", err}
+	}
+	j.w.agent.cfg.Events.Normal(ref, "Pulling", "Pulling image %q", c.Image)
+	begin := j.w.agent.cfg.Now()
+	img, err := images.Pull(ctx, c.Image, image.PullOptions{Credentials: &credentials})
+	if err != nil {
+		return image.Image{}, &failure{"ErrImagePull", fmt.Errorf("Failed to pull image %q: %w", c.Image, err)}
+	}
+	j.w.agent.cfg.Events.Normal(ref, "Pulled", "Successfully pulled image %q in %s. Image size: %d bytes.",
+		c.Image, j.w.agent.cfg.Now().Sub(begin).Round(time.Millisecond), img.Size)
+	return img, nil
+}
+
+// credentials are those of the pod's imagePullSecrets. One that is missing is
+// not an error, as with the kubelet: the image may be public.
+func (j job) credentials() (image.Credentials, error) {
+	var all image.Credentials
+	for _, ref := range j.pod.Spec.ImagePullSecrets {
+		s, ok := j.w.agent.cfg.Objects.Secret(j.pod.Namespace, ref.Name)
+		if !ok {
+			j.w.agent.cfg.Events.Warning(reference(j.pod, ""), "FailedToRetrieveImagePullSecret",
+				"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", ref.Name)
+			continue
+		}
+		var err error
+		switch s.Type {
+		case v1.SecretTypeDockerConfigJson:
+			err = all.AddDockerConfigJSON(s.Data[v1.DockerConfigJsonKey])
+		case v1.SecretTypeDockercfg:
+			err = all.AddDockerConfig(s.Data[v1.DockerConfigKey])
+		}
+		if err != nil {
+			return all, fmt.Errorf("image pull secret %q: %w", ref.Name, err)
+		}
+	}
+	return all, nil
+}
+
+// imageID is what status.containerStatuses[].imageID says: the digest under
+// which the image can be pulled again, else its own.
+func imageID(img image.Image) string {
+	if len(img.Digests) > 0 {
+		return img.Digests[0]
+	}
+	return img.ID
+}
+
+// removeAttempt ends one run of a container by force and frees its bundle and
+// its root. The log stays.
+func (a *Agent) removeAttempt(ctx context.Context, uid types.UID, name string, number int) error {
+	bundle := filepath.Join(a.cfg.Run, string(uid), name, fmt.Sprint(number))
+	root := filepath.Join(a.cfg.Lib, string(uid), "containers", name, fmt.Sprint(number))
+	if err := a.cfg.Containers.Delete(ctx, bundle); err != nil {
+		return err
+	}
+	return volume.Teardown(ctx, root)
+}

@@ -1,0 +1,367 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/storage/volume"
+)
+
+// worker runs one pod. Its fields belong to its goroutine, except those that
+// never change and those of the inbox.
+type worker struct {
+	agent     *Agent
+	uid       types.UID
+	namespace string
+	podName   string
+
+	pod     *v1.Pod
+	status  v1.PodStatus
+	seen    pod.Observed
+	state   state
+	volumes map[string]volume.Mounted
+	sandbox container.Sandbox
+	cancel  map[string]context.CancelFunc // operations under way, by container; "" is the sandbox
+	stopLog map[string]bool               // what was said of a stop under way
+
+	mu      sync.Mutex
+	inbox   []func()
+	ringing chan struct{} // holds one: the inbox is not empty, or look again
+}
+
+func newWorker(a *Agent, p *v1.Pod) *worker {
+	return &worker{
+		agent: a, uid: p.UID, namespace: p.Namespace, podName: p.Name,
+		pod: p, status: p.Status,
+		seen:    pod.Observed{Containers: make(map[string]pod.Container), HostIPs: a.cfg.Node.IPs},
+		state:   state{Pod: p, Containers: make(map[string]*containerState)},
+		cancel:  make(map[string]context.CancelFunc),
+		stopLog: make(map[string]bool),
+		ringing: make(chan struct{}, 1),
+	}
+}
+
+// send has f run in the worker's goroutine.
+func (w *worker) send(f func()) {
+	w.mu.Lock()
+	w.inbox = append(w.inbox, f)
+	w.mu.Unlock()
+	w.poke()
+}
+
+// poke makes the worker look again.
+func (w *worker) poke() {
+	select {
+	case w.ringing <- struct{}{}:
+	default:
+	}
+}
+
+// update hands over the pod as it is wanted now.
+func (w *worker) update(p *v1.Pod) {
+	w.send(func() { w.pod = p })
+}
+
+func (w *worker) receive() {
+	w.mu.Lock()
+	inbox := w.inbox
+	w.inbox = nil
+	w.mu.Unlock()
+	for _, f := range inbox {
+		f()
+	}
+}
+
+// run is the worker's life: until nothing of the pod is left, or the daemon ends.
+func (w *worker) run(ctx context.Context) {
+	defer w.waitForOperations()
+	w.recover(ctx)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		w.receive()
+		d := w.decide()
+		if d.Gone {
+			w.finish()
+			return
+		}
+		if w.act(ctx, d) {
+			continue
+		}
+		timer.Stop()
+		if !d.Wake.IsZero() {
+			timer.Reset(d.Wake.Sub(w.agent.cfg.Now()))
+		}
+		select {
+		case <-w.ringing:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// decide observes, decides and publishes the pod's status.
+func (w *worker) decide() pod.Decision {
+	w.observe()
+	p := w.pod.DeepCopy()
+	p.Status = w.status
+	d := pod.Decide(p, w.seen, w.agent.cfg.Now())
+	d.Status.QOSClass = w.pod.Status.QOSClass
+	if !d.Gone && !equality.Semantic.DeepEqual(d.Status, w.status) {
+		w.status = d.Status
+		w.agent.cfg.Publish(w.agent.ctx, w.pod, d.Status, false)
+	}
+	if w.pod.DeletionTimestamp != nil {
+		for _, cancel := range w.cancel {
+			cancel()
+		}
+	}
+	return d
+}
+
+// observe reads what became of the running containers and of the pause process.
+func (w *worker) observe() {
+	if w.seen.Sandbox.Ready && !w.sandbox.Alive() {
+		w.agent.cfg.Events.Warning(reference(w.pod, ""), "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+		w.seen.Sandbox.Ready = false
+		w.state.Ready = false
+		w.save()
+	}
+	for name, c := range w.seen.Containers {
+		if a := c.Current; a != nil && a.State != pod.Exited && !c.Busy {
+			w.observeContainer(name, c)
+		}
+	}
+}
+
+func (w *worker) observeContainer(name string, c pod.Container) {
+	dir := w.bundle(name, c.Current.Number)
+	s, err := w.agent.cfg.Containers.Read(dir)
+	if err != nil {
+		w.agent.log.Error("can't read a container's state", "pod", w.name(), "container", name, "err", err)
+		return
+	}
+	if s.Phase != container.Exited {
+		return
+	}
+	a := *c.Current
+	a.State = pod.Exited
+	a.ExitCode, a.OOMKilled, a.Reason = s.ExitCode, s.OOMKilled, string(s.Reason)
+	a.Finished = s.FinishedAt
+	if a.Finished.IsZero() {
+		a.Finished = w.agent.cfg.Now()
+	}
+	spec := w.spec(name)
+	if spec != nil {
+		a.Message = w.terminationMessage(spec, a)
+	}
+	c.Current = &a
+	w.put(name, c)
+	delete(w.stopLog, name)
+	w.forgetAttempt(name, a.Number)
+}
+
+// act carries out a decision and says whether it changed what is observed.
+// What takes time is begun, and observed as busy.
+func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
+	for _, do := range d.Do {
+		switch do.Verb {
+		case pod.StartSandbox:
+			w.save() // from here on something may be left behind: the file says whose it is
+			w.begin(ctx, "", w.job().startSandbox)
+		case pod.StopSandbox:
+			w.begin(ctx, "", w.job().stopSandbox)
+		case pod.Start:
+			j, spec := w.job(), w.spec(do.Container)
+			w.begin(ctx, do.Container, func(ctx context.Context) func() { return j.start(ctx, spec, do.Number) })
+		case pod.Terminate:
+			w.terminate(ctx, do)
+		case pod.Kill:
+			w.kill(ctx, do)
+		case pod.Resize:
+			w.resize(ctx, do.Container)
+		}
+		changed = true
+	}
+	return changed
+}
+
+// job is what an operation may know of its pod: it runs beside the worker's
+// goroutine and so must not look at the worker's own fields.
+type job struct {
+	w       *worker
+	pod     *v1.Pod
+	status  v1.PodStatus
+	sandbox container.Sandbox
+	volumes map[string]volume.Mounted
+	unit    string
+	cgroup  string
+	path    string // the cgroup's, from the root of the hierarchy
+	ips     []string
+}
+
+func (w *worker) job() job {
+	return job{
+		w: w, pod: w.pod, status: w.status, sandbox: w.sandbox, volumes: w.volumes,
+		unit: w.state.Unit, cgroup: w.state.Cgroup, path: w.state.CgroupPath, ips: w.state.IPs,
+	}
+}
+
+// begin runs an operation in its own goroutine; what it returns is applied in
+// the worker's. An operation on a container, or on the sandbox (""), excludes
+// others on the same.
+func (w *worker) begin(ctx context.Context, name string, op func(context.Context) func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	w.cancel[name] = cancel
+	w.busy(name, true)
+	go func() {
+		apply := op(ctx)
+		w.send(func() {
+			delete(w.cancel, name)
+			w.busy(name, false)
+			apply() // before cancel: it asks ctx whether the operation was called off
+			cancel()
+		})
+	}()
+}
+
+func (w *worker) busy(name string, busy bool) {
+	if name == "" {
+		w.seen.Sandbox.Busy = busy
+		if busy {
+			w.seen.Sandbox.Present = true
+		}
+		return
+	}
+	c := w.seen.Containers[name]
+	c.Busy = busy
+	w.seen.Containers[name] = c
+}
+
+// waitForOperations returns when those under way have ended, so that a daemon
+// that stops leaves nothing half done.
+func (w *worker) waitForOperations() {
+	for len(w.cancel) > 0 {
+		for _, cancel := range w.cancel {
+			cancel()
+		}
+		<-w.ringing
+		w.receive()
+	}
+}
+
+// finish removes what the pod leaves behind, and says that it is gone.
+func (w *worker) finish() {
+	if err := w.agent.remove(w.agent.ctx, w.pod); err != nil {
+		w.agent.log.Error("can't remove what a pod left", "pod", w.name(), "err", err)
+	}
+	w.agent.cfg.Publish(w.agent.ctx, w.pod, w.status, true)
+}
+
+// retryNow makes what failed be tried again at once.
+func (w *worker) retryNow() {
+	if f := w.seen.Sandbox.Failure; f != nil {
+		f.At = time.Time{}
+	}
+	for _, c := range w.seen.Containers {
+		if c.Failure != nil {
+			c.Failure.At = time.Time{}
+		}
+	}
+}
+
+// put sets what is observed of a container and saves it.
+func (w *worker) put(name string, c pod.Container) {
+	w.seen.Containers[name] = c
+	w.save()
+}
+
+// save writes the state file. A failure is said and not fatal: it matters only
+// if the daemon dies before the next one.
+func (w *worker) save() {
+	w.state.Pod = w.pod
+	for name, c := range w.seen.Containers {
+		s := w.state.Containers[name]
+		if s == nil {
+			s = &containerState{}
+			w.state.Containers[name] = s
+		}
+		s.Current, s.Last, s.Backoff = c.Current, c.Last, c.Backoff
+	}
+	if err := w.state.write(w.dir()); err != nil {
+		w.agent.log.Error("can't save a pod's state", "pod", w.name(), "err", err)
+	}
+}
+
+func (w *worker) name() string { return w.namespace + "/" + w.podName }
+
+// dir is the pod's directory below /run.
+func (w *worker) dir() string { return filepath.Join(w.agent.cfg.Run, string(w.uid)) }
+
+// lib is the pod's directory below /var/lib.
+func (w *worker) lib() string { return filepath.Join(w.agent.cfg.Lib, string(w.uid)) }
+
+// bundle is the directory of one run of a container.
+func (w *worker) bundle(name string, number int) string {
+	return filepath.Join(w.dir(), name, strconv.Itoa(number))
+}
+
+// root is where the root of one run of a container is mounted.
+func (w *worker) root(name string, number int) string {
+	return filepath.Join(w.lib(), "containers", name, strconv.Itoa(number))
+}
+
+// logs is where the pod's containers log to.
+func (w *worker) logs() string { return logDir(w.agent.cfg.Log, w.namespace, w.podName, w.uid) }
+
+func (w *worker) logFile(name string, number int) string {
+	return filepath.Join(w.logs(), name, strconv.Itoa(number)+".log")
+}
+
+// id names one run of a container to the runtime.
+func (w *worker) id(name string, number int) string {
+	return fmt.Sprintf("%s-%d-%s", name, number, w.uid)
+}
+
+// spec is a container as it is wanted, nil when the pod has none of that name.
+func (w *worker) spec(name string) *v1.Container {
+	return findContainer(w.pod, name)
+}
+
+func findContainer(p *v1.Pod, name string) *v1.Container {
+	for _, list := range [][]v1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// terminationMessage is what a container left in its terminationMessagePath,
+// at most 4096 bytes (the kubelet's MaxContainerTerminationMessageLength).
+func (w *worker) terminationMessage(c *v1.Container, a pod.Attempt) string {
+	f, err := os.Open(w.bundle(c.Name, a.Number) + ".termination")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	buf := make([]byte, 4096)
+	n, _ := f.Read(buf)
+	if n == 0 && c.TerminationMessagePolicy == v1.TerminationMessageFallbackToLogsOnError && a.ExitCode != 0 {
+		return tailOfLog(w.logFile(c.Name, a.Number))
+	}
+	return string(buf[:n])
+}

@@ -1,0 +1,251 @@
+// Package config reads /etc/shoal/shoal.toml.
+//
+// Every setting has a default that works for one host, so the file may be
+// missing. A key that is not known is an error with its line: a typo must not
+// silently leave a default in force.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// Path is where the configuration is read from unless told otherwise.
+const Path = "/etc/shoal/shoal.toml"
+
+// Config is the configuration with its defaults filled in.
+type Config struct {
+	// Node is this host's name in the cluster; default: its host name, lower case.
+	Node string `toml:"node"`
+	// Domain is the cluster's DNS domain; default "cluster.local".
+	Domain string `toml:"cluster_domain"`
+	// Labels are added to the node object's.
+	Labels map[string]string `toml:"labels"`
+
+	Network    Network             `toml:"network"`
+	DNS        DNS                 `toml:"dns"`
+	Runtime    Runtime             `toml:"runtime"`
+	Registries map[string]Registry `toml:"registries"`
+	Logs       Logs                `toml:"logs"`
+}
+
+// Network is the pod network of this host.
+type Network struct {
+	// PodCIDRs is where pods' addresses come from; default ["10.244.0.0/24"].
+	PodCIDRs []netip.Prefix `toml:"pod_cidrs"`
+	// Bridge is the bridge's name; default "shoal0".
+	Bridge string `toml:"bridge"`
+	// MTU in bytes; default: that of the default route's interface.
+	MTU int `toml:"mtu"`
+	// NonMasqueradeCIDRs see pods' own addresses; default none.
+	NonMasqueradeCIDRs []netip.Prefix `toml:"non_masquerade_cidrs"`
+}
+
+// DNS is how names outside the cluster are resolved.
+type DNS struct {
+	// Upstreams replace the host's own resolvers, "ADDRESS" or "ADDRESS:PORT".
+	Upstreams []string `toml:"upstreams"`
+}
+
+// Runtime is what runs containers.
+type Runtime struct {
+	// OCI is the OCI runtime: "crun" (default), "runc", or a path.
+	OCI string `toml:"oci"`
+	// PodPidsLimit is the most processes and threads in one pod; default: no limit.
+	PodPidsLimit int64 `toml:"pod_pids_limit"`
+	// SeccompDefault gives containers the RuntimeDefault profile unless the pod
+	// names another; default false, as the kubelet's seccompDefault.
+	SeccompDefault bool `toml:"seccomp_default"`
+}
+
+// Registry is how to talk to one image registry; the key is its host[:port].
+type Registry struct {
+	// PlainHTTP allows HTTP without TLS.
+	PlainHTTP bool `toml:"plain_http"`
+	// CAFile holds certificates that are trusted for this host.
+	CAFile string `toml:"ca_file"`
+	// Mirrors are asked first, in order: "https://HOST[:PORT][/PREFIX]", or
+	// http:// for one without TLS.
+	Mirrors []string `toml:"mirrors"`
+}
+
+// Logs is when container logs are rotated.
+type Logs struct {
+	// MaxSize of a log before it is rotated, a quantity; default "10Mi".
+	MaxSize string `toml:"max_size"`
+	// MaxFiles of each container; default 5.
+	MaxFiles int `toml:"max_files"`
+
+	MaxBytes int64 `toml:"-"` // MaxSize in bytes
+}
+
+// Read reads the file at path. With a missing file all defaults are in force,
+// unless it was asked for by name (required).
+func Read(path string, required bool) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !required {
+		data, err = nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("find the host's name: %w", err)
+	}
+	return Parse(path, data, hostname)
+}
+
+// Parse reads the configuration from data; file names it in errors, and
+// hostname is the default for node. All errors are reported at once.
+func Parse(file string, data []byte, hostname string) (*Config, error) {
+	c := &Config{}
+	meta, err := toml.Decode(string(data), c)
+	if err != nil {
+		return nil, parseError(file, err)
+	}
+	var errs []error
+	for _, key := range meta.Undecoded() {
+		errs = append(errs, fmt.Errorf("%s:%d: unknown key %q%s", file, line(data, key), key, suggest(key)))
+	}
+	c.setDefaults(hostname)
+	for _, err := range c.validate() {
+		errs = append(errs, fmt.Errorf("%s: %w", file, err))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+func parseError(file string, err error) error {
+	var p toml.ParseError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s:%d: %s", file, p.Position.Line, p.Message)
+	}
+	if m := typeError.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s:%s: %s: %s", file, m[1], m[2], m[3])
+	}
+	return fmt.Errorf("%s: %w", file, err)
+}
+
+// typeError is the decoder's text for a value of the wrong type, which has no
+// error type of its own.
+var typeError = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*)"\): (.*)$`)
+
+// line is where a key stands: the decoder does not tell for keys it left out.
+func line(data []byte, key toml.Key) int {
+	last := regexp.QuoteMeta(key[len(key)-1])
+	pattern := regexp.MustCompile(`^\s*(\[+\s*)?([\w"'.-]+\.)?["']?` + last + `["']?\s*(=|\.|\])`)
+	for i, l := range strings.Split(string(data), "\n") {
+		if pattern.MatchString(l) {
+			return i + 1
+		}
+	}
+	return 1
+}
+
+// suggest names the known key that a typo most likely meant.
+func suggest(key toml.Key) string {
+	last := strings.ToLower(strings.ReplaceAll(key[len(key)-1], "-", "_"))
+	for _, known := range []string{
+		"node", "cluster_domain", "labels", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
+		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "plain_http", "ca_file", "mirrors",
+		"max_size", "max_files",
+	} {
+		if known == last || strings.TrimSuffix(known, "s") == strings.TrimSuffix(last, "s") ||
+			len(last) > 3 && (strings.Contains(known, last) || strings.Contains(last, known)) {
+			return fmt.Sprintf(" (did you mean %q?)", known)
+		}
+	}
+	return ""
+}
+
+func (c *Config) setDefaults(hostname string) {
+	if c.Node == "" {
+		c.Node = strings.ToLower(hostname)
+	}
+	if c.Domain == "" {
+		c.Domain = "cluster.local"
+	}
+	if len(c.Network.PodCIDRs) == 0 {
+		c.Network.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24")}
+	}
+	if c.Network.Bridge == "" {
+		c.Network.Bridge = "shoal0"
+	}
+	if c.Runtime.OCI == "" {
+		c.Runtime.OCI = "crun"
+	}
+	if c.Logs.MaxSize == "" {
+		c.Logs.MaxSize = "10Mi"
+	}
+	if c.Logs.MaxFiles == 0 {
+		c.Logs.MaxFiles = 5
+	}
+}
+
+func (c *Config) validate() []error {
+	var errs []error
+	bad := func(key, value, want string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s = %q: %s", key, value, fmt.Sprintf(want, args...)))
+	}
+	for _, msg := range validation.IsDNS1123Subdomain(c.Node) {
+		bad("node", c.Node, "%s", msg)
+	}
+	for _, msg := range validation.IsDNS1123Subdomain(c.Domain) {
+		bad("cluster_domain", c.Domain, "%s", msg)
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Labels)) {
+		for _, msg := range slices.Concat(validation.IsQualifiedName(key), validation.IsValidLabelValue(c.Labels[key])) {
+			bad("labels."+key, c.Labels[key], "%s", msg)
+		}
+	}
+	q, err := resource.ParseQuantity(c.Logs.MaxSize)
+	if c.Logs.MaxBytes = q.Value(); err != nil || c.Logs.MaxBytes < 1024 {
+		bad("logs.max_size", c.Logs.MaxSize, `want a quantity of at least "1Ki", for example "10Mi"`)
+	}
+	if c.Logs.MaxFiles < 2 {
+		bad("logs.max_files", fmt.Sprint(c.Logs.MaxFiles), "want at least 2")
+	}
+	if oci := c.Runtime.OCI; oci != "crun" && oci != "runc" && !filepath.IsAbs(oci) {
+		bad("runtime.oci", oci, `want "crun", "runc" or an absolute path`)
+	}
+	if c.Runtime.PodPidsLimit < 0 {
+		bad("runtime.pod_pids_limit", fmt.Sprint(c.Runtime.PodPidsLimit), "want a positive number")
+	}
+	for _, u := range c.DNS.Upstreams {
+		if _, err := Upstream(u); err != nil {
+			bad("dns.upstreams", u, `want "ADDRESS" or "ADDRESS:PORT"`)
+		}
+	}
+	for _, host := range slices.Sorted(maps.Keys(c.Registries)) {
+		for _, m := range c.Registries[host].Mirrors {
+			if u, err := url.Parse(m); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+				bad(fmt.Sprintf("registries.%q.mirrors", host), m, `want "https://HOST[:PORT][/PREFIX]" or http://...`)
+			}
+		}
+	}
+	return errs
+}
+
+// Upstream reads a resolver's address; the port is 53 unless given.
+func Upstream(s string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(a, 53), nil
+	}
+	return netip.ParseAddrPort(s)
+}

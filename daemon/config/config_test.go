@@ -1,0 +1,59 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+func TestNoFileAtAllIsAWorkingConfiguration(t *testing.T) {
+	c, err := Read("/nonexistent/shoal.toml", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprintln(c.Domain, c.Network.PodCIDRs, c.Network.Bridge, c.Runtime.OCI, c.Logs.MaxBytes, c.Logs.MaxFiles)
+	if want := "cluster.local [10.244.0.0/24] shoal0 crun 10485760 5\n"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+	if _, err := Read("/nonexistent/shoal.toml", true); err == nil {
+		t.Error("a file that was named and is missing is no error")
+	}
+}
+
+func TestErrorsNameLineKeyAndCure(t *testing.T) {
+	for _, test := range []struct{ file, want string }{
+		{"node = \"n1\"\n[network]\npod_cidr = [\"10.0.0.0/24\"]\n", `f:3: unknown key "network.pod_cidr" (did you mean "pod_cidrs"?)`},
+		{"[netwrk]\nmtu = 1400\n", `f:1: unknown key "netwrk"`},
+		{"node = \n", "f:1: expected value but found '\\n' instead"},
+		{"node = 3\n", "f:1: node: incompatible types"},
+		{"node = \"Host_1\"\n", `f: node = "Host_1": a lowercase RFC 1123 subdomain must consist of`},
+		{"[logs]\nmax_size = \"big\"\n", `f: logs.max_size = "big": want a quantity of at least "1Ki"`},
+		{"[runtime]\noci = \"docker\"\n", `f: runtime.oci = "docker": want "crun", "runc" or an absolute path`},
+		{"[registries.\"docker.io\"]\nmirrors = [\"mirror:5000\"]\n", `f: registries."docker.io".mirrors = "mirror:5000": want "https://HOST`},
+		{"[dns]\nupstreams = [\"dns.example\"]\n", `f: dns.upstreams = "dns.example": want "ADDRESS"`},
+		{"[network]\npod_cidrs = [\"10.0.0.0\"]\n", `f:2: `},
+	} {
+		_, err := Parse("f", []byte(test.file), "host")
+		if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%q:\ngot  %v\nwant %s...", test.file, err, test.want)
+		}
+	}
+}
+
+func TestAllErrorsOfAFileAreReportedAtOnce(t *testing.T) {
+	_, err := Parse("f", []byte("nod = 1\nclustr = 2\n[logs]\nmax_files = 1\n"), "host")
+	if got := strings.Count(err.Error(), "\n") + 1; got != 3 {
+		t.Errorf("got %d errors: %v", got, err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("node = \"n1\"\n[registries.\"docker.io\"]\nmirrors = [\"http://h:5000/x\"]\n")
+	f.Add("[[network]]\n\"\" = 1\n'a.b'.c = 2")
+	f.Fuzz(func(t *testing.T, data string) {
+		c, err := Parse("f", []byte(data), "host")
+		if (c == nil) == (err == nil) {
+			t.Errorf("got %v and %v", c, err)
+		}
+	})
+}

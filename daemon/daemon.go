@@ -1,0 +1,392 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-project/shoal/daemon/agent"
+	"github.com/shoal-project/shoal/daemon/api"
+	"github.com/shoal-project/shoal/daemon/config"
+	"github.com/shoal-project/shoal/daemon/event"
+	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// Options is how shoald was started.
+type Options struct {
+	Root    string // the host's root; "/" but in tests
+	Config  *config.Config
+	Reload  func() (*config.Config, error) // reads the configuration again, for SIGHUP
+	Version string
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+func (o Options) path(p string) string { return filepath.Join(o.Root, p) }
+
+// Daemon is a running shoald. Its fields belong to the loop, except those that
+// never change and those that are safe for concurrent use.
+type Daemon struct {
+	Options
+	cluster string // the cluster's id
+	started time.Time
+
+	calls   chan func()   // run in the loop
+	scanned chan struct{} // holds one: look at the files
+
+	clock   *record.Clock
+	store   *record.Store
+	own     *record.Record
+	records map[string]*record.Record
+	view    *view.View
+	events  *event.Recorder
+
+	reader   *manifests.Reader
+	set      manifests.Set
+	memory   manifests.Memory
+	declared map[manifests.Key]*v1.Pod // pods that files declare
+	gone     map[types.UID]bool        // pods of which nothing is left on this host
+	used     map[string]int            // objects in each namespace
+
+	host  *host
+	agent *agent.Agent
+}
+
+// Run runs shoald until ctx ends. Pods go on without it.
+func Run(ctx context.Context, o Options) error {
+	d := &Daemon{
+		Options: o, started: o.Now(),
+		calls: make(chan func()), scanned: make(chan struct{}, 1),
+		clock: record.NewClock(o.Now), view: view.New(o.Now()),
+		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
+	}
+	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)
+	if err := d.openStore(); err != nil {
+		return err
+	}
+	defer d.closeStore()
+	h, err := openHost(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	d.host = h
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	d.agent = agent.New(ctx, d.agentConfig())
+	defer d.agent.Wait()
+	defer stop() // before Wait
+
+	if err := d.start(ctx); err != nil {
+		return err
+	}
+	return d.loop(ctx)
+}
+
+// openStore opens the record store and makes this node known in it.
+func (d *Daemon) openStore() error {
+	lib := d.path("var/lib/shoal")
+	if err := os.MkdirAll(lib, 0o711); err != nil {
+		return fmt.Errorf("make %s: %w", lib, err)
+	}
+	store, err := record.Open(filepath.Join(lib, "store.db"), d.Log)
+	if err != nil {
+		return err
+	}
+	d.store = store
+	if d.records, err = store.Load(); err != nil {
+		return errors.Join(err, store.Close())
+	}
+	if d.cluster = store.Meta("cluster"); d.cluster == "" {
+		d.cluster = uuid.NewString()
+		if err := store.SetMeta("cluster", d.cluster); err != nil {
+			return errors.Join(fmt.Errorf("mint the cluster's id: %w", err), store.Close())
+		}
+	}
+	if d.own = d.records[d.Config.Node]; d.own == nil {
+		d.own = record.New(d.Config.Node, uint64(d.Now().UnixMilli()))
+		d.records[d.Config.Node] = d.own
+	}
+	for _, r := range d.records {
+		for _, e := range r.Entries {
+			d.clock.Observe(e.Stamp)
+		}
+	}
+	d.own.Compact(d.own.Seq)
+	store.Save(d.own.Since(0))
+	if text := store.Meta("manifests"); text != "" {
+		if err := json.Unmarshal([]byte(text), &d.memory); err != nil {
+			d.Log.Error("the last good versions of files can't be read", "err", err)
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) closeStore() {
+	if err := d.store.Close(); err != nil {
+		d.Log.Error("can't close the store", "err", err)
+	}
+}
+
+// start brings up what was, then what should be.
+func (d *Daemon) start(ctx context.Context) error {
+	for _, dir := range []string{"run/shoal", "etc/shoal/manifests", "var/lib/shoal/manifests"} {
+		if err := os.MkdirAll(d.path(dir), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			d.Log.Warn("can't make a directory", "dir", d.path(dir), "err", err)
+		}
+	}
+	if err := d.adopt(); err != nil {
+		return err
+	}
+	var all []manifests.Key
+	for _, r := range d.records {
+		for name := range r.Entries {
+			if key, err := manifests.ParseKey(name.Key); err == nil {
+				all = append(all, key)
+			}
+		}
+	}
+	d.fold(all)
+	sources := manifests.StandardSources(d.Root)
+	d.reader = manifests.NewReader(sources)
+	if err := d.reader.Restore(d.memory); err != nil {
+		d.Log.Error("some last good versions of files are lost", "err", err)
+	}
+	d.scan()
+	d.publishNode()
+	if err := d.agent.Run(ctx, d.pods()); err != nil {
+		return err
+	}
+	d.agent.Sync(d.pods())
+	go d.watchFiles(ctx, sources)
+	go d.host.serveDNS(ctx)
+	go d.host.loadDropIns(ctx)
+	return d.serveAPI(ctx)
+}
+
+// adopt takes decisions about running pods that were not saved in time back
+// from what the agent kept beside the pods.
+func (d *Daemon) adopt() error {
+	found, err := d.agent.Found()
+	if err != nil {
+		return err
+	}
+	values := make(map[record.Name]json.RawMessage)
+	for _, p := range found {
+		name := record.Name{Section: record.Decisions, Key: podKey(p).String()}
+		if d.own.Entries[name].Value != nil || p.Spec.NodeName != d.Config.Node {
+			continue
+		}
+		if values[name], err = json.Marshal(p); err != nil {
+			return fmt.Errorf("adopt %s/%s: %w", p.Namespace, p.Name, err)
+		}
+	}
+	if len(values) > 0 {
+		d.store.Save(d.own.Publish(d.clock.Now(), values))
+	}
+	return nil
+}
+
+func (d *Daemon) watchFiles(ctx context.Context, sources []manifests.Source) {
+	if err := manifests.Watch(ctx, sources, d.rescan, d.Log); err != nil && ctx.Err() == nil {
+		d.Log.Error("can't watch for edited files: they are looked at every 30 s", "err", err)
+	}
+}
+
+// rescan has the loop look at the files.
+func (d *Daemon) rescan() {
+	select {
+	case d.scanned <- struct{}{}:
+	default:
+	}
+}
+
+// loop is the goroutine that owns the record. It ends with ctx.
+func (d *Daemon) loop(ctx context.Context) error {
+	tick := time.NewTicker(30 * time.Second) // heals what no event told us of
+	defer tick.Stop()
+	watchdog := watchdogTicker()
+	defer watchdog.Stop()
+	notify("READY=1\nSTATUS=" + d.summary())
+	defer notify("STOPPING=1")
+	d.Log.Info("shoald is ready", "node", d.Config.Node, "version", d.Version, "duration", d.Now().Sub(d.started))
+	var unsettled <-chan time.Time
+	for {
+		select {
+		case f := <-d.calls:
+			f()
+		case <-d.scanned:
+			d.scan()
+			unsettled = nil
+			if d.set.Unsettled {
+				unsettled = time.After(250 * time.Millisecond)
+			}
+		case <-unsettled:
+			d.rescan()
+		case <-tick.C:
+			d.rescan()
+			d.events.Expire()
+			d.publishNode()
+			d.host.check(ctx)
+			notify("STATUS=" + d.summary())
+		case <-watchdog.C:
+			notify("WATCHDOG=1")
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// do runs f in the loop and waits for it.
+func (d *Daemon) do(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case d.calls <- func() { f(); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// publish puts values into this node's record, and what follows into the view.
+func (d *Daemon) publish(values map[record.Name]json.RawMessage) {
+	delta := d.own.Publish(d.clock.Now(), values)
+	d.store.Save(delta)
+	keys := make([]manifests.Key, 0, len(delta.Entries))
+	for _, e := range delta.Entries {
+		if key, err := manifests.ParseKey(e.Name.Key); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	d.fold(keys)
+}
+
+// fold brings the view's objects of these keys up to date with the records.
+func (d *Daemon) fold(keys []manifests.Key) {
+	var changes []view.Change
+	for _, key := range keys {
+		entries, err := view.Collect(d.records, key)
+		if err != nil {
+			d.Log.Error("can't read a record", "key", key.String(), "err", err)
+			continue
+		}
+		obj, err := view.Fold(d.cluster, key, entries)
+		if err != nil {
+			d.Log.Error("can't read an object", "key", key.String(), "err", err)
+			continue
+		}
+		changes = append(changes, d.change(key, obj)...)
+	}
+	d.view.Apply(changes...)
+	for _, c := range changes {
+		switch c.Key.Kind {
+		case "ConfigMap", "Secret":
+			d.agent.Look(c.Key.Namespace)
+		case "Pod":
+			d.host.podsChanged()
+		}
+	}
+}
+
+// change is what to tell the view of an object, and of its namespace: one that
+// objects are in exists, declared or not.
+func (d *Daemon) change(key manifests.Key, obj view.Object) []view.Change {
+	old, had := d.view.Get(key)
+	if obj == nil && key.Kind == "Namespace" && key.Group == "" && d.used[key.Name] > 0 {
+		obj = d.implied(key.Name)
+	}
+	switch {
+	case obj == nil && !had:
+		return nil
+	case obj != nil && had:
+		obj.SetResourceVersion(old.GetResourceVersion())
+		if equality.Semantic.DeepEqual(old, obj) {
+			return nil
+		}
+		return []view.Change{{Key: key, Object: obj}}
+	}
+	changes := []view.Change{{Key: key, Object: obj}}
+	if key.Namespace == "" {
+		return changes
+	}
+	before := d.used[key.Namespace]
+	ns := manifests.Key{Kind: "Namespace", Name: key.Namespace}
+	if obj != nil {
+		if d.used[key.Namespace]++; before == 0 {
+			if _, ok := d.view.Get(ns); !ok {
+				changes = append([]view.Change{{Key: ns, Object: d.implied(key.Namespace)}}, changes...)
+			}
+		}
+		return changes
+	}
+	if d.used[key.Namespace]--; before == 1 {
+		delete(d.used, key.Namespace)
+		if entries, err := view.Collect(d.records, ns); err == nil && len(entries.Claims) == 0 {
+			changes = append(changes, view.Change{Key: ns})
+		}
+	}
+	return changes
+}
+
+// implied is a namespace that exists because something is in it.
+func (d *Daemon) implied(name string) view.Object {
+	ns := &v1.Namespace{}
+	ns.Name = name
+	ns.UID = view.UID(d.cluster, manifests.Key{Kind: "Namespace", Name: name}, 0)
+	ns.Labels = map[string]string{v1.LabelMetadataName: name}
+	ns.Status.Phase = v1.NamespaceActive
+	ns.APIVersion, ns.Kind = "v1", "Namespace"
+	ns.CreationTimestamp.Time = d.started
+	return ns
+}
+
+// pods are this node's pods as the view has them.
+func (d *Daemon) pods() []*v1.Pod {
+	objects, _ := d.view.List(podKind, "")
+	var pods []*v1.Pod
+	for _, o := range objects {
+		if p := o.(*v1.Pod); p.Spec.NodeName == d.Config.Node {
+			pods = append(pods, p)
+		}
+	}
+	return pods
+}
+
+// remember saves the files' last good versions when they changed.
+func (d *Daemon) remember() {
+	m := d.set.Memory()
+	if reflect.DeepEqual(m, d.memory) {
+		return
+	}
+	d.memory = m
+	data, err := json.Marshal(m)
+	if err != nil {
+		d.Log.Error("can't save the last good versions of files", "err", err)
+		return
+	}
+	d.store.SaveMeta("manifests", string(data))
+}
+
+// summary is the node in one line, for systemctl status.
+func (d *Daemon) summary() string {
+	return strconv.Itoa(len(d.pods())) + " pods, " + strconv.Itoa(len(d.set.Files)) + " files, " +
+		strconv.Itoa(len(d.set.AllProblems())) + " problems in them"
+}
+
+var _ api.Shoal = (*Daemon)(nil)

@@ -1,0 +1,227 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/daemon/workload"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+var podKind = schema.GroupKind{Kind: "Pod"}
+
+// reasonNotImplemented is the event on what is accepted and not run yet.
+const reasonNotImplemented = "NotImplemented"
+
+// implemented are the kinds that this version acts upon.
+var implemented = map[schema.GroupKind]bool{
+	{Kind: "Pod"}: true, {Kind: "ConfigMap"}: true, {Kind: "Secret"}: true, {Kind: "Namespace"}: true,
+}
+
+func podKey(p *v1.Pod) manifests.Key {
+	return manifests.Key{Kind: "Pod", Namespace: p.Namespace, Name: p.Name}
+}
+
+// scan reads the files and makes what they declare this node's claims.
+func (d *Daemon) scan() {
+	before := d.set
+	d.set = d.reader.Scan()
+	d.reportProblems(before)
+	values, changed := d.claims()
+	d.publish(values)
+	d.decidePods(changed)
+	d.remember()
+	for _, key := range changed {
+		d.reportNotImplemented(key)
+	}
+}
+
+// claims is what the record must say for it to match the files, and which
+// objects that is about.
+func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
+	values := make(map[record.Name]json.RawMessage)
+	var changed []manifests.Key
+	kept := make(map[string]bool)
+	for _, c := range d.set.Claims {
+		text := c.Key.String()
+		kept[text] = true
+		name := record.Name{Section: record.Claims, Key: text}
+		var old record.Claim
+		had := d.own.Entries[name].Value != nil
+		if had {
+			if err := json.Unmarshal(d.own.Entries[name].Value, &old); err != nil {
+				d.Log.Error("can't read a claim", "key", text, "err", err)
+			}
+		}
+		claim := record.Claim{Declared: c.Declared, File: c.Pos.File, Line: c.Pos.Line, Edited: old.Edited, Born: old.Born}
+		edited := !bytes.Equal(old.Declared, claim.Declared)
+		if edited {
+			claim.Edited = d.clock.Now()
+		}
+		if claim.Born == 0 {
+			claim.Born = claim.Edited
+		}
+		value, err := json.Marshal(claim)
+		if err != nil {
+			d.Log.Error("can't write a claim", "key", text, "err", err)
+			continue
+		}
+		values[name] = value
+		if p, ok := c.Value.(*v1.Pod); ok && (edited || d.declared[c.Key] == nil) {
+			d.declared[c.Key] = p
+			changed = append(changed, c.Key)
+		} else if edited {
+			changed = append(changed, c.Key)
+		}
+	}
+	for name := range d.own.Entries {
+		if name.Section == record.Claims && !kept[name.Key] && d.own.Entries[name].Value != nil {
+			values[name] = nil
+		}
+	}
+	// A pod that is no longer declared, also one of an earlier run of the daemon.
+	for _, p := range d.pods() {
+		if key := podKey(p); !kept[key.String()] {
+			delete(d.declared, key)
+			changed = append(changed, key)
+		}
+	}
+	return values, changed
+}
+
+// decidePods decides about these pods, publishes that, and has the agent follow.
+func (d *Daemon) decidePods(keys []manifests.Key) {
+	in := workload.Input{
+		Node: d.Config.Node, Now: d.Now(), Gone: d.gone,
+		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
+		UID: func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
+	}
+	for _, key := range keys {
+		if p := d.declared[key]; p != nil {
+			in.Declared[key] = p
+		}
+		if o, ok := d.view.Get(key); ok && key.GroupKind() == podKind {
+			in.Decided[key] = o.(*v1.Pod)
+		}
+	}
+	values := make(map[record.Name]json.RawMessage)
+	var again []manifests.Key
+	for _, dec := range workload.DeclaredPods(in) {
+		d.reportDecision(dec, in.Decided[dec.Key])
+		d.decided(values, dec)
+		if dec.Verb == workload.Forget {
+			delete(d.gone, in.Decided[dec.Key].UID)
+			again = append(again, dec.Key)
+		}
+	}
+	if len(values) == 0 {
+		return
+	}
+	d.publish(values)
+	d.agent.Sync(d.pods())
+	if len(again) > 0 {
+		d.decidePods(again) // what was replaced begins anew
+	}
+}
+
+// decided puts one decision into values.
+func (d *Daemon) decided(values map[record.Name]json.RawMessage, dec workload.Decision) {
+	key := dec.Key.String()
+	name := record.Name{Section: record.Decisions, Key: key}
+	if dec.Verb == workload.Forget {
+		values[name] = nil
+		values[record.Name{Section: record.Status, Key: key}] = nil
+		return
+	}
+	value, err := json.Marshal(dec.Pod)
+	if err != nil {
+		d.Log.Error("can't write a decision", "key", key, "err", err)
+		return
+	}
+	values[name] = value
+}
+
+func (d *Daemon) reportDecision(dec workload.Decision, old *v1.Pod) {
+	switch {
+	case dec.Verb == workload.Create:
+		d.events.Normal(objectReference(dec.Pod), "Scheduled", "Successfully assigned %s/%s to %s",
+			dec.Pod.Namespace, dec.Pod.Name, dec.Pod.Spec.NodeName)
+		if dec.Pod.Spec.NodeName != d.Config.Node {
+			d.events.Warning(objectReference(dec.Pod), "NodeNotFound", "spec.nodeName is %q, and no node has that name; this one is %q",
+				dec.Pod.Spec.NodeName, d.Config.Node)
+		}
+		for _, field := range pod.NotImplemented(dec.Pod) {
+			d.events.Warning(objectReference(dec.Pod), reasonNotImplemented, "%s is accepted but has no effect yet in this version", field)
+		}
+	case dec.Verb == workload.Delete && dec.Why != "":
+		d.events.Normal(objectReference(old), "Replacing", "Pod is replaced by one with a new UID: %s", dec.Why)
+	}
+}
+
+// reportProblems logs what is wrong with files, once each time it appears.
+func (d *Daemon) reportProblems(before manifests.Set) {
+	known := make(map[string]bool)
+	for _, p := range before.AllProblems() {
+		known[p.Error()] = true
+	}
+	for _, p := range d.set.AllProblems() {
+		if known[p.Error()] {
+			continue
+		}
+		d.events.Warning(d.nodeReference(), "InvalidManifest", "%s", p.Error())
+	}
+}
+
+// reportNotImplemented says of an object that nothing runs it yet.
+func (d *Daemon) reportNotImplemented(key manifests.Key) {
+	o, ok := d.view.Get(key)
+	if !ok || implemented[key.GroupKind()] {
+		return
+	}
+	d.events.Warning(objectReference(o), reasonNotImplemented, "%s is accepted and validated, but this version does not run it yet", key.Kind)
+}
+
+func objectReference(o view.Object) v1.ObjectReference {
+	gvk, err := manifests.GVKFor(o)
+	if err != nil {
+		panic(fmt.Sprintf("an object of no known kind in the view: %v", err))
+	}
+	return v1.ObjectReference{
+		APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName(),
+		UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(),
+	}
+}
+
+// publishStatus takes a pod's status from the agent.
+func (d *Daemon) publishStatus(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool) {
+	f := func() {
+		key := podKey(p)
+		if o, ok := d.view.Get(key); !ok || o.GetUID() != p.UID {
+			return
+		}
+		if gone {
+			d.gone[p.UID] = true
+			d.decidePods([]manifests.Key{key})
+			return
+		}
+		value, err := json.Marshal(view.PodStatus{UID: p.UID, Status: status})
+		if err != nil {
+			d.Log.Error("can't write a status", "key", key.String(), "err", err)
+			return
+		}
+		d.publish(map[record.Name]json.RawMessage{{Section: record.Status, Key: key.String()}: value})
+	}
+	select {
+	case d.calls <- f:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,417 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-project/shoal/daemon/agent"
+	"github.com/shoal-project/shoal/daemon/api"
+	"github.com/shoal-project/shoal/daemon/config"
+	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/image"
+	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/dnsd"
+	"github.com/shoal-project/shoal/manifests"
+	"github.com/shoal-project/shoal/proxy/podnet"
+	"github.com/shoal-project/shoal/storage/volume"
+)
+
+// host is what this host gives pods: cgroups, a runtime, images, a network, names.
+type host struct {
+	d          *Daemon
+	scopes     scope.Host
+	note       string // what limits pods, in a line for people
+	limits     scope.NodeLimits
+	runtime    *container.Runtime
+	images     *image.Store
+	network    *podnet.Network
+	networkErr error // why there is no pod network
+	dns        *dnsd.Server
+
+	deviceFilter bool // containers can be kept from devices
+	capacity     v1.ResourceList
+	ips          []string
+	dirtyZone    chan struct{} // holds one: pods' addresses may have changed
+
+	mu     sync.Mutex
+	resolv dnsd.Resolv // the host's resolvers, read again now and then
+}
+
+// openHost opens everything that a pod needs. What a pod can do without is an
+// error only for the pods that need it.
+func openHost(ctx context.Context, d *Daemon) (*host, error) {
+	h := &host{d: d, dirtyZone: make(chan struct{}, 1)}
+	var err error
+	if h.scopes, h.note, err = scope.Open(ctx, scope.Options{}, d.Log); err != nil {
+		return nil, err
+	}
+	d.Log.Info(h.note)
+	if h.images, err = image.Open(imageConfig(d), d.Log); err != nil {
+		return nil, err
+	}
+	if h.runtime, err = h.findRuntime(); err != nil {
+		return nil, err
+	}
+	if h.capacity, err = capacity(d.path("var/lib/shoal")); err != nil {
+		return nil, err
+	}
+	hugePages, err := scope.HugePageSizes()
+	if err != nil {
+		d.Log.Warn("can't find the host's huge page sizes", "err", err)
+	}
+	h.limits = scope.NodeLimits{
+		Controllers: h.scopes.Controllers(), CgroupV1: h.scopes.CgroupV1(), PodPidsLimit: d.Config.Runtime.PodPidsLimit,
+		HugePageSizes: hugePages, AllocatableMemory: h.capacity.Memory().Value(),
+	}
+	h.deviceFilter = canFilterDevices(d)
+	n := d.Config.Network
+	h.network, h.networkErr = podnet.Open(podnet.Config{
+		Bridge: n.Bridge, PodCIDRs: n.PodCIDRs, NonMasquerade: n.NonMasqueradeCIDRs, MTU: n.MTU, Dir: d.path("run/shoal/net"),
+	}, d.Log)
+	if h.networkErr != nil {
+		d.Log.Error("no pod network: only pods with hostNetwork can run", "err", h.networkErr)
+	}
+	h.ips = hostAddresses(n.PodCIDRs)
+	h.readResolv()
+	h.dns = dnsd.New(h.dnsConfig(), d.Log)
+	return h, nil
+}
+
+func (h *host) close() {
+	if h.network != nil {
+		h.network.Close()
+	}
+	h.images.Close()
+	h.scopes.Close()
+}
+
+// findRuntime finds the programs that run containers.
+func (h *host) findRuntime() (*container.Runtime, error) {
+	oci, err := exec.LookPath(h.d.Config.Runtime.OCI)
+	if err != nil {
+		return nil, fmt.Errorf("the OCI runtime is missing (apt install %s): %w", filepath.Base(h.d.Config.Runtime.OCI), err)
+	}
+	conmon, err := exec.LookPath("conmon")
+	if err != nil {
+		return nil, fmt.Errorf("conmon is missing (apt install conmon): %w", err)
+	}
+	if _, err := exec.LookPath("catatonit"); err != nil {
+		return nil, fmt.Errorf("catatonit is missing (apt install catatonit): %w", err)
+	}
+	r := &container.Runtime{
+		Conmon: conmon, OCI: oci, Root: h.d.path("run/shoal/crun"), ExitDir: h.d.path("run/shoal/exits"), Log: h.d.Log,
+	}
+	if h.scopes.CgroupV1() || len(h.limits.Controllers) == 0 && len(h.scopes.Controllers()) == 0 && !unifiedCgroups() {
+		r.CgroupManager = "disabled"
+	}
+	return r, nil
+}
+
+// unifiedCgroups says whether the host's cgroup tree is version 2 alone, which
+// is what OCI runtimes' cgroupfs managers can use below a scope.
+func unifiedCgroups() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.procs")
+	return err == nil
+}
+
+// imageConfig turns the configuration's registries into the store's.
+func imageConfig(d *Daemon) image.Config {
+	c := image.Config{Dir: d.path("var/lib/shoal/oci"), DropIn: d.path("var/lib/shoal/images")}
+	byHost := make(map[string]image.Registry)
+	for name, r := range d.Config.Registries {
+		reg := byHost[name]
+		reg.Host, reg.CAFile, reg.PlainHTTP = name, r.CAFile, r.PlainHTTP || reg.PlainHTTP
+		for _, m := range r.Mirrors {
+			u, err := url.Parse(m)
+			if err != nil {
+				continue // validated before
+			}
+			reg.Mirrors = append(reg.Mirrors, u.Host+strings.TrimSuffix(u.Path, "/"))
+			if mirror := byHost[u.Host]; u.Scheme == "http" {
+				mirror.Host, mirror.PlainHTTP = u.Host, true
+				byHost[u.Host] = mirror
+			}
+		}
+		byHost[name] = reg
+	}
+	for _, r := range byHost {
+		c.Registries = append(c.Registries, r)
+	}
+	slices.SortFunc(c.Registries, func(a, b image.Registry) int { return strings.Compare(a.Host, b.Host) })
+	return c
+}
+
+// hostAddresses are the host's own addresses, without loopback, link-local and
+// the pod network's.
+func hostAddresses(pods []netip.Prefix) []string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var ips []string
+	for _, a := range addrs {
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		ip, ok := netip.AddrFromSlice(n.IP)
+		ip = ip.Unmap()
+		if !ok || !ip.IsGlobalUnicast() || slices.ContainsFunc(pods, func(p netip.Prefix) bool { return p.Contains(ip) }) {
+			continue
+		}
+		ips = append(ips, ip.String())
+	}
+	// IPv4 first, as status.hostIP is read by things that know no other.
+	slices.SortStableFunc(ips, func(a, b string) int { return strings.Count(a, ":") - strings.Count(b, ":") })
+	return ips
+}
+
+func (d *Daemon) agentConfig() agent.Config {
+	h := d.host
+	return agent.Config{
+		Run: d.path("run/shoal/pods"), Lib: d.path("var/lib/shoal/pods"), Log: d.path("var/log/pods"),
+		Node:           pod.Node{Name: d.Config.Node, IPs: h.ips, Allocatable: h.capacity},
+		Limits:         h.limits,
+		Volumes:        volume.NodeInfo{Allocatable: h.capacity},
+		Scopes:         h.scopes,
+		Containers:     h.runtime,
+		Images:         h.images,
+		Network:        h.network,
+		Objects:        objects{d.view},
+		Events:         d.events,
+		ResolvConf:     h.resolvConf,
+		Publish:        d.publishStatus,
+		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d), NoDeviceFilter: !h.deviceFilter,
+		LogMaxSize: d.Config.Logs.MaxBytes, LogMaxFiles: d.Config.Logs.MaxFiles,
+		Now: d.Now, Logger: d.Log,
+	}
+}
+
+// minOOMScoreAdj is -1000 unless the daemon lacks CAP_SYS_RESOURCE, as in some
+// containers: then no process may be protected better than the daemon itself
+// is, or the OCI runtime fails.
+func minOOMScoreAdj(d *Daemon) int {
+	if mayRaiseLimits() {
+		return -1000
+	}
+	own, err := strconv.Atoi(readLine("/proc/self/oom_score_adj"))
+	if err != nil {
+		own = 0
+	}
+	d.Log.Warn("shoald lacks CAP_SYS_RESOURCE: no pod can be protected from the OOM killer", "oom_score_adj", own)
+	return own
+}
+
+// mayRaiseLimits says whether the daemon has CAP_SYS_RESOURCE.
+func mayRaiseLimits() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	err := unix.Capget(&header, &data[0])
+	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+}
+
+// canFilterDevices says whether an OCI runtime can load its device filter, a
+// BPF program on cgroup v2: crun locks memory without limit for it.
+func canFilterDevices(d *Daemon) bool {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err == nil && limit.Max == unix.RLIM_INFINITY || mayRaiseLimits() {
+		return true
+	}
+	d.Log.Warn("shoald may not lock memory without limit (RLIMIT_MEMLOCK, CAP_SYS_RESOURCE): containers can open any device that they can make")
+	return false
+}
+
+// check repairs what others may have broken.
+func (h *host) check(ctx context.Context) {
+	h.readResolv()
+	if h.network == nil {
+		return
+	}
+	broken, err := h.network.Check(ctx)
+	if err != nil {
+		h.d.Log.Error("can't repair the pod network", "err", err)
+	}
+	for _, b := range broken {
+		h.d.events.Warning(h.d.nodeReference(), "NetworkRepaired", "%s", b)
+	}
+}
+
+// loadDropIns loads the image archives that lie on the host, now and whenever
+// that may have changed.
+func (h *host) loadDropIns(ctx context.Context) {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	known := make(map[string]bool)
+	for {
+		_, problems := h.images.LoadDropIns(ctx)
+		for _, p := range problems {
+			if text := fmt.Sprintf("%s: %v", p.File, p.Err); !known[text] {
+				known[text] = true
+				h.d.events.Warning(h.d.nodeReference(), "InvalidImageArchive", "%s", text)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// resolvConf is a pod's /etc/resolv.conf.
+func (h *host) resolvConf(p *v1.Pod) (string, error) {
+	h.mu.Lock()
+	resolv := h.resolv
+	h.mu.Unlock()
+	text, warnings := dnsd.ResolvConf(dnsd.PodDNS{
+		Namespace: p.Namespace, Policy: p.Spec.DNSPolicy, Config: p.Spec.DNSConfig, HostNetwork: p.Spec.HostNetwork,
+	}, resolv, h.nameservers(), h.d.Config.Domain)
+	for _, w := range warnings {
+		h.d.events.Warning(objectReference(p), "DNSConfigForming", "%s", w)
+	}
+	return text, nil
+}
+
+// nameservers are where pods ask: the bridge's addresses.
+func (h *host) nameservers() []netip.Addr {
+	if h.network == nil {
+		return nil
+	}
+	return h.network.Gateway()
+}
+
+func (h *host) readResolv() {
+	resolv, err := dnsd.HostResolv(os.ReadFile)
+	if err != nil {
+		h.d.Log.Warn("can't read how this host resolves names", "err", err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.resolv = resolv
+}
+
+func (h *host) dnsConfig() dnsd.Config {
+	c := dnsd.Config{Domain: h.d.Config.Domain, Clients: h.d.Config.Network.PodCIDRs, Upstreams: h.upstreams}
+	for _, a := range h.nameservers() {
+		c.Listen = append(c.Listen, netip.AddrPortFrom(a, 53))
+	}
+	return c
+}
+
+// upstreams are the resolvers to forward to.
+func (h *host) upstreams() []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, u := range h.d.Config.DNS.Upstreams {
+		if a, err := config.Upstream(u); err == nil {
+			list = append(list, a)
+		}
+	}
+	if len(list) > 0 {
+		return list
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.resolv.Nameservers {
+		list = append(list, netip.AddrPortFrom(a, 53))
+	}
+	return list
+}
+
+// podsChanged has the DNS zone built again.
+func (h *host) podsChanged() {
+	select {
+	case h.dirtyZone <- struct{}{}:
+	default:
+	}
+}
+
+// serveDNS answers pods' questions, from the view, until ctx ends.
+func (h *host) serveDNS(ctx context.Context) {
+	go func() {
+		if err := h.dns.Serve(ctx); err != nil {
+			h.d.Log.Error("DNS ended", "err", err)
+		}
+	}()
+	for {
+		h.dns.SetZone(h.zone())
+		select {
+		case <-h.dirtyZone:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (h *host) zone() dnsd.Zone {
+	c := dnsd.Cluster{Domain: h.d.Config.Domain, PodCIDRs: h.d.Config.Network.PodCIDRs, Nameservers: h.nameservers()}
+	objects, _ := h.d.view.List(podKind, "")
+	for _, o := range objects {
+		p := o.(*v1.Pod)
+		entry := dnsd.Pod{
+			Namespace: p.Namespace, Name: p.Name, Hostname: p.Spec.Hostname, Subdomain: p.Spec.Subdomain,
+			HostNetwork: p.Spec.HostNetwork,
+		}
+		for _, ip := range p.Status.PodIPs {
+			if a, err := netip.ParseAddr(ip.IP); err == nil {
+				entry.Addrs = append(entry.Addrs, a)
+			}
+		}
+		if len(entry.Addrs) > 0 {
+			c.Pods = append(c.Pods, entry)
+		}
+	}
+	return dnsd.Build(c)
+}
+
+// running is the running side of pods for the API.
+type running struct{ agent *agent.Agent }
+
+func (r running) LogDir(p *v1.Pod) string { return r.agent.LogDir(p) }
+
+func (r running) Exec(ctx context.Context, p *v1.Pod, cmd api.Exec) (int, error) {
+	resize := make(chan container.Size)
+	go func() {
+		defer close(resize)
+		for s := range cmd.Resize {
+			select {
+			case resize <- container.Size(s):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return r.agent.Exec(ctx, p, cmd.Container, container.ExecOptions{
+		Cmd: cmd.Command, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr, TTY: cmd.TTY, Resize: resize,
+	})
+}
+
+// objects looks up what pods refer to in the view.
+type objects struct{ view *view.View }
+
+func (o objects) ConfigMap(namespace, name string) (*v1.ConfigMap, bool) {
+	obj, ok := o.view.Get(manifests.Key{Kind: "ConfigMap", Namespace: namespace, Name: name})
+	cm, is := obj.(*v1.ConfigMap)
+	return cm, ok && is
+}
+
+func (o objects) Secret(namespace, name string) (*v1.Secret, bool) {
+	obj, ok := o.view.Get(manifests.Key{Kind: "Secret", Namespace: namespace, Name: name})
+	s, is := obj.(*v1.Secret)
+	return s, ok && is
+}

@@ -1,0 +1,165 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// Conditions of a node that Kubernetes has no name for.
+const (
+	conditionLimits  v1.NodeConditionType = "shoal.io/LimitsEnforced"
+	conditionNetwork v1.NodeConditionType = "shoal.io/PodNetworkReady"
+)
+
+// maxPods is how many pods a node says it takes: the kubelet's default.
+const maxPods = 110
+
+// capacity is what the host has, as the kubelet reports it.
+func capacity(dir string) (v1.ResourceList, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return nil, fmt.Errorf("find the host's memory: %w", err)
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return nil, fmt.Errorf("find the size of %s: %w", dir, err)
+	}
+	return v1.ResourceList{
+		v1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
+		v1.ResourceMemory:           *resource.NewQuantity(int64(info.Totalram)*int64(info.Unit), resource.BinarySI),
+		v1.ResourceEphemeralStorage: *resource.NewQuantity(int64(disk.Blocks)*disk.Bsize, resource.BinarySI),
+		v1.ResourcePods:             *resource.NewQuantity(maxPods, resource.DecimalSI),
+	}, nil
+}
+
+func (d *Daemon) nodeKey() manifests.Key { return manifests.Key{Kind: "Node", Name: d.Config.Node} }
+
+func (d *Daemon) nodeReference() v1.ObjectReference {
+	return v1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: d.Config.Node, UID: view.UID(d.cluster, d.nodeKey(), 0)}
+}
+
+// publishNode publishes this node as an object, if it has changed.
+func (d *Daemon) publishNode() {
+	node := d.node()
+	if o, ok := d.view.Get(d.nodeKey()); ok {
+		old := o.(*v1.Node)
+		node.CreationTimestamp = old.CreationTimestamp
+		keepTransitions(node.Status.Conditions, old.Status.Conditions)
+	}
+	value, err := json.Marshal(node)
+	if err != nil {
+		d.Log.Error("can't write the node", "err", err)
+		return
+	}
+	d.publish(map[record.Name]json.RawMessage{{Section: record.Status, Key: d.nodeKey().String()}: value})
+}
+
+// keepTransitions keeps the time since when a condition is what it is.
+func keepTransitions(conditions, old []v1.NodeCondition) {
+	for i := range conditions {
+		for _, o := range old {
+			if o.Type == conditions[i].Type && o.Status == conditions[i].Status {
+				conditions[i].LastTransitionTime = o.LastTransitionTime
+			}
+		}
+	}
+}
+
+func (d *Daemon) node() *v1.Node {
+	n := &v1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}}
+	n.Name = d.Config.Node
+	n.UID = d.nodeReference().UID
+	n.CreationTimestamp = metav1.NewTime(d.started)
+	n.Labels = map[string]string{
+		v1.LabelHostname: d.Config.Node, v1.LabelOSStable: "linux", v1.LabelArchStable: runtime.GOARCH,
+	}
+	for k, v := range d.Config.Labels {
+		n.Labels[k] = v
+	}
+	for _, p := range d.Config.Network.PodCIDRs {
+		n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, p.String())
+		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
+	}
+	n.Status = v1.NodeStatus{
+		Capacity: d.host.capacity, Allocatable: d.host.capacity,
+		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(),
+	}
+	for _, ip := range d.host.ips {
+		n.Status.Addresses = append(n.Status.Addresses, v1.NodeAddress{Type: v1.NodeInternalIP, Address: ip})
+	}
+	n.Status.Addresses = append(n.Status.Addresses, v1.NodeAddress{Type: v1.NodeHostName, Address: d.Config.Node})
+	return n
+}
+
+func (d *Daemon) nodeConditions() []v1.NodeCondition {
+	since := metav1.NewTime(d.started)
+	condition := func(kind v1.NodeConditionType, ok bool, yes, no, message string) v1.NodeCondition {
+		c := v1.NodeCondition{Type: kind, Status: v1.ConditionTrue, Reason: yes, Message: message, LastTransitionTime: since, LastHeartbeatTime: since}
+		if !ok {
+			c.Status, c.Reason = v1.ConditionFalse, no
+		}
+		return c
+	}
+	missing, limits := d.host.scopes.Missing(), d.host.note
+	if !d.host.deviceFilter {
+		missing, limits = append(missing, "devices"), limits+"; devices are not filtered"
+	}
+	network := "pods have a network of their own"
+	if err := d.host.networkErr; err != nil {
+		network = err.Error()
+	}
+	return []v1.NodeCondition{
+		condition(v1.NodeReady, true, "ShoaldReady", "", "shoald is running pods"),
+		condition(conditionLimits, len(missing) == 0, "AllEnforced", "NotEnforced", limits),
+		condition(conditionNetwork, d.host.networkErr == nil, "Ready", "Failed", network),
+	}
+}
+
+func (d *Daemon) nodeInfo() v1.NodeSystemInfo {
+	info := v1.NodeSystemInfo{
+		OperatingSystem: "linux", Architecture: runtime.GOARCH, KubeletVersion: d.Version,
+		MachineID: readLine("/etc/machine-id"), BootID: readLine("/proc/sys/kernel/random/boot_id"),
+		OSImage:                 osName("/etc/os-release"),
+		ContainerRuntimeVersion: "shoal://" + d.Version,
+	}
+	var u unix.Utsname
+	if unix.Uname(&u) == nil {
+		info.KernelVersion = unix.ByteSliceToString(u.Release[:])
+	}
+	return info
+}
+
+func readLine(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(data))
+}
+
+// osName is PRETTY_NAME of os-release(5).
+func osName(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(data)) {
+		if v, ok := strings.CutPrefix(line, "PRETTY_NAME="); ok {
+			return strings.Trim(strings.TrimSpace(v), `"'`)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,217 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/shoal-project/shoal/daemon/api"
+	"github.com/shoal-project/shoal/daemon/image"
+	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// serveAPI serves the node's API on its socket until ctx ends.
+func (d *Daemon) serveAPI(ctx context.Context) error {
+	l, err := api.Listen(d.path("run/shoal/shoal.sock"))
+	if err != nil {
+		return err
+	}
+	s := api.New(api.Config{
+		View: d.view, Writer: writer{d}, Pods: running{d.agent}, Shoal: d,
+		Node: d.Config.Node, Version: d.Version, Now: d.Now, Log: d.Log,
+	})
+	go func() {
+		if err := s.Serve(ctx, l); err != nil && ctx.Err() == nil {
+			d.Log.Error("the API ended", "err", err)
+		}
+	}()
+	return nil
+}
+
+// Manifests is each source file and what it contributes.
+func (d *Daemon) Manifests(ctx context.Context) (list api.ManifestList, err error) {
+	err = d.do(ctx, func() { list = manifestList(d.set) })
+	return list, err
+}
+
+func manifestList(set manifests.Set) api.ManifestList {
+	winners := make(map[manifests.Key]manifests.Position)
+	for _, c := range set.Claims {
+		winners[c.Key] = c.Pos
+	}
+	list := api.ManifestList{Sources: []api.ManifestSource{}}
+	for _, f := range set.Files {
+		s := api.ManifestSource{Path: f.Path, State: fileState(f), Modified: f.ModTime, Reason: f.Ignored, Objects: []api.ManifestObject{}}
+		for _, o := range f.Objects {
+			s.Objects = append(s.Objects, manifestObject(o, winners[o.Key]))
+		}
+		for _, p := range f.Problems {
+			s.Problems = append(s.Problems, api.ManifestProblem{
+				Line: p.Pos.Line, Column: p.Pos.Column, Field: p.Field, Message: p.Message, Suggestion: p.Suggestion,
+			})
+		}
+		list.Sources = append(list.Sources, s)
+	}
+	for _, p := range set.Problems {
+		list.Sources = append(list.Sources, api.ManifestSource{
+			Path: p.Pos.File, State: api.StateUnreadable, Reason: p.Message, Objects: []api.ManifestObject{},
+		})
+	}
+	return list
+}
+
+func fileState(f manifests.File) api.ManifestState {
+	switch {
+	case f.Ignored != "":
+		return api.StateIgnored
+	case f.Stale && f.Hash == "":
+		return api.StateInvalid
+	case f.Stale:
+		return api.StateStale
+	}
+	return api.StateActive
+}
+
+func manifestObject(o manifests.Object, winner manifests.Position) api.ManifestObject {
+	gvk := o.Value.GetObjectKind().GroupVersionKind()
+	m := api.ManifestObject{
+		APIVersion: gvk.GroupVersion().String(), Kind: o.Key.Kind, Namespace: o.Key.Namespace, Name: o.Key.Name,
+		Line: o.Pos.Line, State: api.StateActive,
+	}
+	switch {
+	case winner != o.Pos:
+		m.State, m.Reason = api.StateShadowed, "declared at "+winner.String()
+	case !implemented[o.Key.GroupKind()]:
+		m.State, m.Reason = api.StateNotImplemented, "accepted and validated, not run yet"
+	}
+	return m
+}
+
+// Status is the node at a glance.
+func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
+	images, err := d.host.images.List()
+	if err != nil {
+		return s, err
+	}
+	err = d.do(ctx, func() {
+		s = api.Status{
+			Node: d.Config.Node, Version: d.Version, Started: d.started, Supervisor: supervisor(d.host.scopes),
+			Unenforced: d.host.scopes.Missing(), Runtime: filepath.Base(d.host.runtime.OCI),
+			Pods: make(map[string]int), Files: make(map[string]int), Images: len(images),
+		}
+		for _, p := range d.pods() {
+			s.Pods[string(p.Status.Phase)]++
+		}
+		for _, f := range d.set.Files {
+			s.Files[string(fileState(f))]++
+		}
+		for _, c := range d.nodeConditions() {
+			s.Conditions = append(s.Conditions, api.StatusCondition{Type: string(c.Type), OK: c.Status == v1.ConditionTrue, Message: c.Message})
+		}
+	})
+	return s, err
+}
+
+// supervisor says what holds pods' processes together.
+func supervisor(h scope.Host) string {
+	switch {
+	case scope.IsSystemd(h):
+		return "systemd"
+	case scope.IsNone(h):
+		return "none"
+	}
+	return "cgroups"
+}
+
+// Images are those in this node's store.
+func (d *Daemon) Images(context.Context) ([]api.Image, error) {
+	images, err := d.host.images.List()
+	if err != nil {
+		return nil, err
+	}
+	used := d.imagesInUse()
+	list := make([]api.Image, len(images))
+	for i, img := range images {
+		list[i] = apiImage(img)
+		list[i].InUse = used[img.ID]
+	}
+	return list, nil
+}
+
+func apiImage(img image.Image) api.Image {
+	return api.Image{ID: img.ID, Names: img.Names, Digests: img.Digests, Size: img.Size, Created: img.Created}
+}
+
+// imagesInUse are the IDs of images that a pod on this host was made from.
+func (d *Daemon) imagesInUse() map[string]bool {
+	used := make(map[string]bool)
+	objects, _ := d.view.List(podKind, "")
+	for _, o := range objects {
+		p := o.(*v1.Pod)
+		for _, c := range append(append([]v1.Container(nil), p.Spec.InitContainers...), p.Spec.Containers...) {
+			if img, err := d.host.images.Get(c.Image); err == nil {
+				used[img.ID] = true
+			}
+		}
+	}
+	return used
+}
+
+// PullImage pulls an image that no pod asked for.
+func (d *Daemon) PullImage(ctx context.Context, ref string, progress func(api.Progress)) (api.Image, error) {
+	img, err := d.host.images.Pull(ctx, ref, image.PullOptions{Progress: func(p image.Progress) {
+		progress(api.Progress{Part: shortDigest(p.Layer), Phase: p.Phase.String(), Done: p.Done, Total: p.Total})
+	}})
+	return apiImage(img), badRequest(err)
+}
+
+// LoadImage loads an archive.
+func (d *Daemon) LoadImage(ctx context.Context, archive io.Reader, _ func(api.Progress)) ([]api.Image, error) {
+	images, err := d.host.images.LoadReader(ctx, archive, image.LoadOptions{})
+	if err != nil {
+		return nil, badRequest(err)
+	}
+	var list []api.Image
+	for _, img := range images {
+		list = append(list, apiImage(img))
+	}
+	return list, nil
+}
+
+// RemoveImage removes an image that no pod uses.
+func (d *Daemon) RemoveImage(_ context.Context, ref string) error {
+	used := d.imagesInUse()
+	err := d.host.images.Remove(ref, func(id string) bool { return used[id] })
+	resource := schema.GroupResource{Resource: "images"}
+	switch {
+	case errors.Is(err, image.ErrNotFound):
+		return apierrors.NewNotFound(resource, ref)
+	case errors.Is(err, image.ErrInUse):
+		return apierrors.NewConflict(resource, ref, err)
+	}
+	return badRequest(err)
+}
+
+// badRequest passes an error's text on to the client.
+func badRequest(err error) error {
+	if err == nil {
+		return nil
+	}
+	return apierrors.NewBadRequest(fmt.Sprint(err))
+}
+
+// shortDigest is as much of a digest as people compare.
+func shortDigest(digest string) string {
+	const prefix = len("sha256:")
+	if len(digest) < prefix+12 {
+		return digest
+	}
+	return digest[prefix : prefix+12]
+}

@@ -1,0 +1,143 @@
+package view
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// UID is an object's UID: the same on every node that knows the same key and
+// the same birth, and another one after the object was deleted and made again.
+func UID(cluster string, key manifests.Key, born record.Stamp) types.UID {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", cluster, key, born))
+	id, _ := uuid.FromBytes(sum[:16])
+	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // RFC 9562 version 8, its variant
+	return types.UID(id.String())
+}
+
+// Entries is what all records say of one key, by node.
+type Entries struct {
+	Claims    map[string]record.Claim
+	Decisions map[string]json.RawMessage
+	Status    map[string]json.RawMessage
+}
+
+// Collect gathers what the records say of a key. A claim that can't be read
+// (a newer format) is an error that names its node.
+func Collect(records map[string]*record.Record, key manifests.Key) (Entries, error) {
+	e := Entries{Claims: map[string]record.Claim{}, Decisions: map[string]json.RawMessage{}, Status: map[string]json.RawMessage{}}
+	for node, r := range records {
+		text := key.String()
+		if v := r.Entries[record.Name{Section: record.Claims, Key: text}].Value; v != nil {
+			var c record.Claim
+			if err := json.Unmarshal(v, &c); err != nil {
+				return e, fmt.Errorf("claim of %s by %s: %w", key, node, err)
+			}
+			e.Claims[node] = c
+		}
+		if v := r.Entries[record.Name{Section: record.Decisions, Key: text}].Value; v != nil {
+			e.Decisions[node] = v
+		}
+		if v := r.Entries[record.Name{Section: record.Status, Key: text}].Value; v != nil {
+			e.Status[node] = v
+		}
+	}
+	return e, nil
+}
+
+// Declared is the object that the winning claim declares, defaulted, with its
+// UID; nil when nobody claims it.
+func Declared(cluster string, key manifests.Key, claims map[string]record.Claim) (Object, error) {
+	if len(claims) == 0 {
+		return nil, nil
+	}
+	node, claim := record.Winner(claims)
+	obj, err := manifests.FromDeclared(claim.Declared)
+	if err != nil {
+		return nil, fmt.Errorf("%s of %s: %w", claim.File, node, err)
+	}
+	o, ok := obj.(Object)
+	if !ok {
+		return nil, fmt.Errorf("%s of %s: %T has no metadata", claim.File, node, obj)
+	}
+	born := record.Born(claims)
+	o.SetUID(UID(cluster, key, born))
+	o.SetCreationTimestamp(metav1.NewTime(born.Time()))
+	o.SetGeneration(1)
+	if key.Namespace != "" {
+		o.SetNamespace(key.Namespace)
+	}
+	return o, nil
+}
+
+// Fold is the object of a key, from what all records say of it: for pods what
+// was decided, with the status of the node that runs it; for nodes what the
+// node says; for all else what is declared. It is nil when there is none.
+func Fold(cluster string, key manifests.Key, e Entries) (Object, error) {
+	switch key.GroupKind().String() {
+	case "Pod":
+		return foldPod(key, e)
+	case "Node":
+		for _, v := range e.Status {
+			node := &v1.Node{}
+			return node, decode(v, node, "Node")
+		}
+		return nil, nil
+	}
+	o, err := Declared(cluster, key, e.Claims)
+	if ns, ok := o.(*v1.Namespace); ok && err == nil {
+		ns.Status.Phase = v1.NamespaceActive
+	}
+	return o, err
+}
+
+// foldPod takes the decision of the one node that decided, and the status that
+// the pod's own node published for that UID.
+func foldPod(key manifests.Key, e Entries) (Object, error) {
+	var pod *v1.Pod
+	for node, v := range e.Decisions {
+		p := &v1.Pod{}
+		if err := decode(v, p, "Pod"); err != nil {
+			return nil, fmt.Errorf("decision on %s by %s: %w", key, node, err)
+		}
+		if pod == nil || p.CreationTimestamp.After(pod.CreationTimestamp.Time) {
+			pod = p
+		}
+	}
+	if pod == nil {
+		return nil, nil
+	}
+	if v, ok := e.Status[pod.Spec.NodeName]; ok {
+		var s PodStatus
+		if err := json.Unmarshal(v, &s); err != nil {
+			return nil, fmt.Errorf("status of %s: %w", key, err)
+		}
+		if s.UID == pod.UID {
+			pod.Status = s.Status
+		}
+	}
+	return pod, nil
+}
+
+// PodStatus is the value of a pod's entry in section Status.
+type PodStatus struct {
+	UID    types.UID    `json:"uid"` // of the pod that it is about
+	Status v1.PodStatus `json:"status"`
+}
+
+func decode(data []byte, into runtime.Object, kind string) error {
+	if err := json.Unmarshal(data, into); err != nil {
+		return err
+	}
+	into.GetObjectKind().SetGroupVersionKind(v1.SchemeGroupVersion.WithKind(kind))
+	return nil
+}

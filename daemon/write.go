@@ -1,0 +1,222 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"github.com/shoal-project/shoal/daemon/api"
+	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/daemon/workload"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// writer makes the API's writes files in /var/lib/shoal/manifests, and so
+// claims like any other.
+type writer struct{ d *Daemon }
+
+// Apply writes the object's file and returns the object as the view then has it.
+func (w writer) Apply(ctx context.Context, obj view.Object, o api.WriteOptions) (result view.Object, warnings []string, err error) {
+	key, err := manifests.KeyOf(obj)
+	if err != nil {
+		return nil, nil, apierrors.NewBadRequest(err.Error())
+	}
+	if e := w.d.do(ctx, func() { result, warnings, err = w.apply(key, obj, o) }); e != nil {
+		return nil, nil, e
+	}
+	return result, warnings, err
+}
+
+func (w writer) apply(key manifests.Key, obj view.Object, o api.WriteOptions) (view.Object, []string, error) {
+	d := w.d
+	old, exists := d.view.Get(key)
+	if err := precondition(key, old, exists, obj, o); err != nil {
+		return nil, nil, err
+	}
+	if file := d.declaredElsewhere(key); file != "" {
+		return nil, nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: edit that file", file, d.Config.Node))
+	}
+	if key.Kind == "Node" || key.Kind == "Event" {
+		return nil, nil, forbidden(key, "it is written by its node alone")
+	}
+	var warnings []string
+	if !implemented[key.GroupKind()] {
+		warnings = append(warnings, fmt.Sprintf("%s is accepted and validated, but this version of Shoal does not run it yet", key.Kind))
+	}
+	if o.DryRun {
+		if exists {
+			obj.SetUID(old.GetUID())
+			obj.SetResourceVersion(old.GetResourceVersion())
+			obj.SetCreationTimestamp(old.GetCreationTimestamp())
+		}
+		return obj, warnings, nil
+	}
+	if err := writeObject(d.apiFile(key), obj); err != nil {
+		return nil, nil, apierrors.NewInternalError(err)
+	}
+	d.scan()
+	now, ok := d.view.Get(key)
+	if !ok {
+		return nil, nil, apierrors.NewInternalError(fmt.Errorf("%s was written to %s and is not in force: see shoal manifests", key, d.apiFile(key)))
+	}
+	return now, warnings, nil
+}
+
+// precondition checks what a write may take for granted.
+func precondition(key manifests.Key, old view.Object, exists bool, obj view.Object, o api.WriteOptions) error {
+	switch {
+	case o.Create && exists:
+		return apierrors.NewAlreadyExists(resourceOf(key), key.Name)
+	case exists && obj.GetResourceVersion() != "" && obj.GetResourceVersion() != old.GetResourceVersion():
+		return apierrors.NewConflict(resourceOf(key), key.Name,
+			errors.New("the object has been modified; please apply your changes to the latest version and try again"))
+	case exists && obj.GetUID() != "" && obj.GetUID() != old.GetUID():
+		return apierrors.NewConflict(resourceOf(key), key.Name,
+			fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", obj.GetUID(), old.GetUID()))
+	case exists && old.GetDeletionTimestamp() != nil && key.Kind == "Pod":
+		return apierrors.NewConflict(resourceOf(key), key.Name, errors.New("the object is being deleted; try again when it is gone"))
+	case !exists && !o.Create && obj.GetResourceVersion() != "":
+		return apierrors.NewNotFound(resourceOf(key), key.Name)
+	}
+	return nil
+}
+
+// Delete removes the object's file. A pod gets the grace that was asked for.
+func (w writer) Delete(ctx context.Context, key manifests.Key, o api.DeleteOptions) (result view.Object, err error) {
+	if e := w.d.do(ctx, func() { result, err = w.delete(key, o) }); e != nil {
+		return nil, e
+	}
+	return result, err
+}
+
+func (w writer) delete(key manifests.Key, o api.DeleteOptions) (view.Object, error) {
+	d := w.d
+	old, exists := d.view.Get(key)
+	if !exists {
+		return nil, apierrors.NewNotFound(resourceOf(key), key.Name)
+	}
+	if p := o.Preconditions; p.UID != nil && *p.UID != old.GetUID() ||
+		p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
+		return nil, apierrors.NewConflict(resourceOf(key), key.Name, errors.New("the precondition does not hold: the object is another by now"))
+	}
+	if file := d.declaredElsewhere(key); file != "" {
+		return nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: delete that file, or the object in it", file, d.Config.Node))
+	}
+	switch {
+	case key.Kind == "Node" || key.Kind == "Event":
+		return nil, forbidden(key, "it is written by its node alone")
+	case key.Kind == "Namespace" && d.used[key.Name] > 0:
+		return nil, forbidden(key, fmt.Sprintf("%d objects are in it: delete them first", d.used[key.Name]))
+	case o.DryRun:
+		return old, nil
+	}
+	if pod, ok := old.(*v1.Pod); ok && o.GraceSeconds != nil {
+		d.deletePod(pod, *o.GraceSeconds)
+	}
+	if err := os.Remove(d.apiFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, apierrors.NewInternalError(err)
+	}
+	d.scan()
+	if now, ok := d.view.Get(key); ok {
+		return now, nil
+	}
+	return old, nil
+}
+
+// deletePod begins a pod's deletion with a grace of its own.
+func (d *Daemon) deletePod(p *v1.Pod, grace int64) {
+	p = p.DeepCopy()
+	workload.MarkDeleted(p, grace, d.Now())
+	values := make(map[record.Name]json.RawMessage)
+	d.decided(values, workload.Decision{Verb: workload.Delete, Key: podKey(p), Pod: p})
+	d.publish(values)
+	d.agent.Sync(d.pods())
+}
+
+// declaredElsewhere is the file that declares an object, unless the API wrote it.
+func (d *Daemon) declaredElsewhere(key manifests.Key) string {
+	own := d.path("var/lib/shoal/manifests")
+	for _, c := range d.set.Claims {
+		if c.Key == key && c.Source.Dir != own {
+			return c.Pos.File
+		}
+	}
+	return ""
+}
+
+// apiFile is where the API keeps an object: NAMESPACE/KIND.GROUP/NAME.yaml.
+func (d *Daemon) apiFile(key manifests.Key) string {
+	ns := key.Namespace
+	if ns == "" {
+		ns = "_cluster" // no namespace is called that
+	}
+	kind := strings.ToLower(key.Kind)
+	if key.Group != "" {
+		kind += "." + key.Group
+	}
+	// Names of some kinds (RBAC's) may hold what a path must not.
+	name := strings.NewReplacer("/", "_", "%", "%25", ":", "%3A").Replace(key.Name)
+	return filepath.Join(d.path("var/lib/shoal/manifests"), ns, kind, name+".yaml")
+}
+
+// writeObject writes an object's file, durably and as a whole. It holds secrets
+// as they are, so only root may read it.
+func writeObject(file string, obj view.Object) error {
+	gvk, err := manifests.GVKFor(obj)
+	if err != nil {
+		return err
+	}
+	obj.GetObjectKind().SetGroupVersionKind(gvk)
+	data, err := yaml.Marshal(obj)
+	if err != nil {
+		return fmt.Errorf("write object: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return fmt.Errorf("write object: %w", err)
+	}
+	// A name that begins with a dot is not read as a manifest.
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+".new"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("write object: %w", err)
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("write object: %w", err)
+	}
+	return syncDir(filepath.Dir(file))
+}
+
+// syncDir makes a rename durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// resourceOf names a kind in errors.
+func resourceOf(key manifests.Key) schema.GroupResource {
+	return schema.GroupResource{Group: key.Group, Resource: strings.ToLower(key.Kind) + "s"}
+}
+
+func forbidden(key manifests.Key, why string) error {
+	return apierrors.NewForbidden(resourceOf(key), key.Name, errors.New(why))
+}
+
+var _ api.Writer = writer{}
