@@ -40,8 +40,7 @@ func capabilities(cfg Config, sc *v1.SecurityContext) (*specs.LinuxCapabilities,
 		want = host
 	} else {
 		base := defaultCapabilities
-		if cfg.CgroupParent == "" {
-			// No cgroup, no device filter: a made node would open any disk.
+		if !filtersDevices(cfg) { // a node that the container makes would open any disk
 			base = slices.DeleteFunc(slices.Clone(base), func(c string) bool { return c == "CAP_MKNOD" })
 		}
 		want = intersect(base, host)
@@ -55,6 +54,13 @@ func capabilities(cfg Config, sc *v1.SecurityContext) (*specs.LinuxCapabilities,
 	want = slices.Clone(want)
 	slices.Sort(want)
 	return &specs.LinuxCapabilities{Bounding: want, Effective: want, Permitted: want}, nil
+}
+
+// filtersDevices says whether the container's cgroup can hold a device filter.
+// crun raises RLIMIT_MEMLOCK to load one and gives up where it may not.
+func filtersDevices(cfg Config) bool {
+	caps := cfg.Host.Capabilities
+	return cfg.CgroupParent != "" && (caps == nil || slices.Contains(caps, "CAP_SYS_RESOURCE") && slices.Contains(caps, "CAP_SYS_ADMIN"))
 }
 
 // change applies add and drop as containerd does: ALL first, then names, so

@@ -296,16 +296,18 @@ func (x *execution) drain(console *net.UnixListener) {
 	}
 }
 
-// kill ends the command and the OCI runtime's exec which waits for it. With a
-// terminal the command leads a session, else it is in the group that start gave
-// the OCI runtime.
+// kill ends the command's process group and the OCI runtime's exec which waits
+// for it. crun makes the group in a process that then forks the command, so its
+// id is not the command's pid.
 func (x *execution) kill(ended <-chan struct{}) {
 	stuck := time.After(2 * execGrace)
 	own := x.cmd.Process.Pid
 	for {
 		if pid, err := readPID(x.tmp, "pid"); err == nil {
 			if st, err := readStat(pid); err == nil && st.parent == own {
-				unix.Kill(-pid, unix.SIGKILL)
+				if group, err := unix.Getpgid(pid); err == nil && group > 1 {
+					unix.Kill(-group, unix.SIGKILL)
+				}
 			}
 			unix.Kill(-own, unix.SIGKILL)
 		}

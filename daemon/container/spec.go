@@ -50,7 +50,7 @@ func Spec(cfg Config) (*specs.Spec, error) {
 	}
 	if cfg.CgroupParent != "" {
 		spec.Linux.CgroupsPath = path.Join("/", cfg.CgroupParent, Leaf(cfg.Container.Name))
-		spec.Linux.Resources = resources(cfg.Resources, sc)
+		spec.Linux.Resources = resources(cfg, sc)
 	}
 	spec.Linux.Seccomp, err = filter(cfg, sc, spec)
 	return spec, err
@@ -137,11 +137,15 @@ func namespaces(cfg Config, sc *v1.SecurityContext) []specs.LinuxNamespace {
 
 // resources adds the device rules: nothing but what the runtime itself allows
 // everyone (null, zero, tty ...), or everything when privileged.
-func resources(r *specs.LinuxResources, sc *v1.SecurityContext) *specs.LinuxResources {
+func resources(cfg Config, sc *v1.SecurityContext) *specs.LinuxResources {
 	out := specs.LinuxResources{}
-	if r != nil {
-		out = *r
+	if cfg.Resources != nil {
+		out = *cfg.Resources
 	}
-	out.Devices = append([]specs.LinuxDeviceCgroup{{Allow: privileged(sc), Access: "rwm"}}, out.Devices...)
+	if filtersDevices(cfg) {
+		out.Devices = append([]specs.LinuxDeviceCgroup{{Allow: privileged(sc), Access: "rwm"}}, out.Devices...)
+	} else {
+		out.Devices = nil
+	}
 	return &out
 }
