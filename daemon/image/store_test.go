@@ -201,6 +201,9 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		reg.push(t, fmt.Sprintf("x:%d", i), hostImage(t, base, layerOf(t, bigFile(t, "d/own", 200_000), file("d/name", fmt.Sprint(i)))))
 	}
 	dir := filepath.Join(t.TempDir(), "oci")
+	begun := time.Now()
+	pulled(t, openStore(t, Config{}), reg.host+"/x:0")
+	window := 30*time.Millisecond + 3*time.Since(begun)
 	r := rand.New(rand.NewPCG(1, 1))
 	whole := 0
 	for range 25 {
@@ -214,7 +217,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		io.ReadFull(out, make([]byte, 3)) // "go\n": the store is open, the pulls begin
-		<-time.After(time.Duration(r.IntN(60)) * time.Millisecond)
+		<-time.After(time.Duration(r.Int64N(int64(window))))
 		child.Process.Kill()
 		child.Wait()
 		whole += checkWhole(t, dir)

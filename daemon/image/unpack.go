@@ -207,6 +207,10 @@ func (u *unpacker) entry(hdr *tar.Header, data io.Reader) error {
 	if hdr.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
+	if isSparse(hdr) {
+		// Some bytes of archive would become exabytes of zeros; layer.md advises against them.
+		return errors.New("sparse files are not supported in layers")
+	}
 	if name == "" {
 		return u.describeRoot(hdr)
 	}
@@ -227,6 +231,18 @@ func (u *unpacker) entry(hdr *tar.Header, data io.Reader) error {
 		return u.whiteout(parent, hidden)
 	}
 	return u.create(parent, dir, base, hdr, data)
+}
+
+func isSparse(hdr *tar.Header) bool {
+	if hdr.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 func (u *unpacker) describeRoot(hdr *tar.Header) error {
@@ -319,7 +335,7 @@ func (u *unpacker) make(parent int, base string, hdr *tar.Header, data io.Reader
 	switch hdr.Typeflag {
 	case tar.TypeDir:
 		return unix.Mkdirat(parent, base, 0o700)
-	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
+	case tar.TypeReg, tar.TypeCont:
 		return u.writeFile(parent, base, data)
 	case tar.TypeSymlink:
 		return unix.Symlinkat(hdr.Linkname, parent, base)

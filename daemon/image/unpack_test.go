@@ -313,6 +313,28 @@ func TestLayerCannotFillTheDisk(t *testing.T) {
 	}
 }
 
+// GNU tar's sparse formats let a header of a kilobyte stand for a file of any size.
+func TestSparseFilesAreRefused(t *testing.T) {
+	needRoot(t)
+	src := t.TempDir()
+	f, err := os.Create(filepath.Join(src, "holes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(1<<40), f.Close()); err != nil {
+		t.Skipf("no large sparse files here: %v", err)
+	}
+	for _, format := range []string{"gnu", "pax"} {
+		raw, err := exec.Command("tar", "--sparse", "--format="+format, "-C", src, "-c", "holes").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unpack(t.Context(), bytes.NewReader(raw), t.TempDir()); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "sparse") {
+			t.Errorf("%s: got %v", format, err)
+		}
+	}
+}
+
 type zeroes struct{}
 
 func (zeroes) Read(p []byte) (int, error) { clear(p); return len(p), nil }
