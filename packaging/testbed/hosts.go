@@ -13,11 +13,15 @@ import (
 	"github.com/shoal-project/shoal/packaging/testbed/bed"
 )
 
-// host finds a host in a bed, or says which there are.
+// host finds a host in a bed, or says which there are. One inside another is OUTER/INNER.
 func host(bedName, name string) (*bed.Host, error) {
 	b, err := bed.Open(bedName)
 	if err != nil {
 		return nil, err
+	}
+	outer, inner, isNested := strings.Cut(name, "/")
+	if isNested && b.Has(outer) && b.Host(outer).Nested() != nil {
+		b, name = b.Host(outer).Nested(), inner
 	}
 	if !b.Has(name) {
 		return nil, fmt.Errorf("bed %s has no host %q, only %s", bedName, name, strings.Join(b.HostNames(), ", "))
@@ -104,10 +108,10 @@ func copyFiles(name *string) *cobra.Command {
 	}
 }
 
-// remote splits HOST:PATH. A slash before the colon makes it a path of the machine.
+// remote splits HOST:PATH. A slash at the beginning makes it a path of the machine.
 func remote(arg string) (host, path string, ok bool) {
 	host, path, ok = strings.Cut(arg, ":")
-	if !ok || host == "" || strings.Contains(host, "/") {
+	if !ok || host == "" || strings.HasPrefix(host, "/") || strings.HasPrefix(host, ".") {
 		return "", arg, false
 	}
 	return host, path, true

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-project/shoal/packaging/testbed/agent"
 )
 
 // Config says what bed to make.
@@ -24,6 +27,7 @@ type Config struct {
 	Kind     Kind         // of every host
 	Name     string       // empty: one nobody else has
 	Images   []string     // what the bed's registry serves, from ImageNames; empty: no registry
+	Nested   int          // how many light hosts inside each full host, see Host.Nested
 	Detached bool         // the bed outlives this process, until Down
 	Log      *slog.Logger // nil: silent
 }
@@ -35,6 +39,7 @@ type Bed struct {
 	control controlClient
 	owner   *owner // nil when another process made the bed
 	hosts   map[string]*Host
+	in      *Host // the full host that this bed is inside of; nil: on the machine
 }
 
 // owner is what the process that made a bed holds of it.
@@ -71,6 +76,11 @@ func Up(ctx context.Context, c Config) (*Bed, error) {
 	if c.Kind == Full {
 		s.KVM = kvmBoots(ctx, s.Base)
 	}
+	if c.Nested > 0 {
+		if err := s.nest(ctx, c); err != nil {
+			return nil, err
+		}
+	}
 	if len(c.Images) > 0 {
 		registry, err := registryRecipe(c.Images, c.Log)
 		if err != nil {
@@ -90,6 +100,9 @@ func Up(ctx context.Context, c Config) (*Bed, error) {
 		return nil, err
 	}
 	if err := b.await(ctx); err != nil {
+		return nil, errors.Join(err, b.Down())
+	}
+	if err := b.nestAll(ctx); err != nil {
 		return nil, errors.Join(err, b.Down())
 	}
 	if !c.Detached {
@@ -143,7 +156,7 @@ func launch(ctx context.Context, s spec, program string, detached bool) (*Bed, e
 	if err != nil {
 		return nil, errors.Join(err, remove(p))
 	}
-	return attach(p, s, o), nil
+	return attach(p, s, o, nil), nil
 }
 
 func startSupervisor(p place, lock *os.File, detached bool) (*owner, error) {
@@ -189,15 +202,59 @@ func Open(name string) (*Bed, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	return attach(p, s, nil), nil
+	b := attach(p, s, nil, nil)
+	if s.Nested > 0 {
+		for _, h := range b.hosts {
+			if h.nested, err = h.attachNested(s.Nested); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return b, nil
 }
 
-func attach(p place, s spec, o *owner) *Bed {
-	b := &Bed{spec: s, place: p, control: newControlClient(p), owner: o, hosts: map[string]*Host{}}
+func attach(p place, s spec, o *owner, in *Host) *Bed {
+	dial := func(ctx context.Context, path string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	if in != nil {
+		dial = in.dialIn
+	}
+	b := &Bed{spec: s, place: p, owner: o, hosts: map[string]*Host{}, in: in}
+	b.control = newControlClient(func(ctx context.Context) (net.Conn, error) { return dial(ctx, p.control()) })
 	for _, h := range s.Hosts {
-		b.hosts[h.Name] = newHost(b, h)
+		client := agent.NewClient(func(ctx context.Context) (net.Conn, error) { return dial(ctx, p.agent(h.Name)) })
+		b.hosts[h.Name] = &Host{bed: b, spec: h, client: client}
 	}
 	return b
+}
+
+// nest adds to a bed's spec what its full hosts need to nest others.
+func (s *spec) nest(ctx context.Context, c Config) error {
+	if c.Kind != Full {
+		return errors.New("only full hosts can nest others")
+	}
+	light, err := lightBase().make(ctx, c.Log)
+	if err != nil {
+		return err
+	}
+	disk, err := nestedDisk(light).make(ctx, c.Log)
+	s.Nested, s.NestedOn = c.Nested, filepath.Join(disk, "disk.raw")
+	return err
+}
+
+func (b *Bed) nestAll(ctx context.Context) error {
+	if b.spec.Nested == 0 {
+		return nil
+	}
+	for _, name := range b.HostNames() {
+		nested, err := b.hosts[name].nest(ctx, b.spec.Nested)
+		if err != nil {
+			return err
+		}
+		b.hosts[name].nested = nested
+	}
+	return nil
 }
 
 // await returns when all hosts are ready, or the bed's log when it ended instead.
@@ -285,6 +342,10 @@ func (b *Bed) Heal(ctx context.Context) error { return b.control.post(ctx, "/cut
 func (b *Bed) Down() error {
 	for _, h := range b.hosts {
 		h.client.Close()
+	}
+	if b.in != nil {
+		_, err := b.in.Run(context.Background(), "/run/testbed/testbed", "down", "--bed", b.Name())
+		return err
 	}
 	if b.owner == nil || b.owner.lifeline == nil {
 		return b.end()

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"strings"
+
+	"github.com/shoal-project/shoal/packaging/testbed/agent"
 )
 
 // HostState is how a host is doing.
@@ -65,11 +67,9 @@ func serveControl(l net.Listener, w *world) error {
 // controlClient works a bed from outside.
 type controlClient struct{ http *http.Client }
 
-func newControlClient(p place) controlClient {
+func newControlClient(dial agent.Dial) controlClient {
 	return controlClient{&http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", p.control())
-		},
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 		DisableKeepAlives: true,
 	}}}
 }

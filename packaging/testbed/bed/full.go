@@ -21,8 +21,9 @@ import (
 // full is a host made by QEMU.
 type full struct {
 	machineProcess
-	base string
-	kvm  bool
+	base   string
+	kvm    bool
+	nested string // the disk with the root of nested hosts; empty: none
 }
 
 // newFull prepares a host's disks, its interface and the way to its agent.
@@ -41,7 +42,7 @@ func newFull(p place, s spec, h hostSpec, groups cgroups) (*full, error) {
 	if err := copyProgram(p.program(), filepath.Join(content, "testbed")); err != nil {
 		return nil, err
 	}
-	f := &full{machineProcess{host: h, place: p, groups: groups}, s.Base, s.KVM}
+	f := &full{machineProcess{host: h, place: p, groups: groups}, s.Base, s.KVM, s.NestedOn}
 	ctx := context.Background()
 	if err := makeDisk(ctx, f.file("testbed.raw"), content, "64M", "testbed"); err != nil {
 		return nil, err
@@ -65,9 +66,9 @@ func (f *full) start() error {
 			return nil, err
 		}
 		a := f.host.Addr.As4()
-		return append(qemu(f.base, f.kvm),
-			"-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 systemd.show_status=0 net.ifnames=0",
-			"-smp", "2", "-m", "1024",
+		args := append(qemu(f.base, f.kvm),
+			"-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0",
+			"-smp", "2", "-m", "1536",
 			"-drive", "if=virtio,format=qcow2,cache=unsafe,file="+f.file("root.qcow2"),
 			"-drive", "if=virtio,format=raw,readonly=on,file="+f.file("testbed.raw"),
 			"-netdev", "tap,id=net,script=no,downscript=no,ifname="+port(f.host.Name),
@@ -75,7 +76,11 @@ func (f *full) start() error {
 			"-device", "virtio-serial-pci",
 			"-chardev", "socket,id=agent,server=on,wait=off,path="+f.file("port.sock"),
 			"-device", "virtserialport,chardev=agent,name="+filepath.Base(AgentPort),
-			"-device", "virtio-rng-pci"), nil
+			"-device", "virtio-rng-pci")
+		if f.nested != "" {
+			args = append(args, "-drive", "if=virtio,format=raw,readonly=on,file="+f.nested)
+		}
+		return args, nil
 	})
 }
 
@@ -86,7 +91,7 @@ func qemu(base string, kvm bool) []string {
 	if kvm {
 		return append(args, "-accel", "kvm", "-cpu", "host")
 	}
-	return append(args, "-accel", "tcg,thread=multi", "-cpu", "max")
+	return append(args, "-accel", "tcg,thread=multi", "-cpu", "max,-svm,-vmx")
 }
 
 // serveAgent lets many callers share the one virtio-serial port behind which the agent is: requests that come in on the
@@ -98,6 +103,9 @@ func (f *full) serveAgent() error {
 	}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "agent"})
 	proxy.FlushInterval = -1
+	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, err error) {
+		http.Error(w, err.Error(), http.StatusBadGateway) // the caller knows whether that is news
+	}
 	proxy.Transport = agent.Transport(func(ctx context.Context) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", f.file("port.sock"))
 	})

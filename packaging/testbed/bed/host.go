@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -18,13 +17,7 @@ type Host struct {
 	bed    *Bed
 	spec   hostSpec
 	client *agent.Client
-}
-
-func newHost(b *Bed, h hostSpec) *Host {
-	path := b.place.agent(h.Name)
-	return &Host{b, h, agent.NewClient(func(ctx context.Context) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", path)
-	})}
+	nested *Bed
 }
 
 // Result is what a command left behind.
@@ -125,6 +118,10 @@ func (h *Host) await(ctx context.Context) error {
 
 // Console is what the host wrote to its console, over all its boots.
 func (h *Host) Console() []byte {
+	if in := h.bed.in; in != nil {
+		text, _ := in.Run(context.Background(), "cat", h.bed.place.console(h.Name()))
+		return []byte(text)
+	}
 	text, _ := os.ReadFile(h.bed.place.console(h.Name())) // none yet: nothing written
 	return text
 }

@@ -41,6 +41,8 @@ type spec struct {
 	Base     string   // the directory of the light or the full base
 	Registry string   // the registry's storage; empty: none
 	Images   []string // what the registry has, by short names
+	Nested   int      // how many light hosts to nest in each full host
+	NestedOn string   // the disk with their root
 	KVM      bool     // full hosts run on KVM, else on QEMU's emulator
 }
 

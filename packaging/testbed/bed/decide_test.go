@@ -1,0 +1,121 @@
+package bed
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCutRulesDropBothDirectionsBetweenParts(t *testing.T) {
+	const head = "table bridge bed\ndelete table bridge bed\n"
+	for _, c := range []struct {
+		name  string
+		parts [][]string
+		pairs []string // in the set; nil: no rule at all
+	}{
+		{"no cut, no rules", nil, nil},
+		{"one host against the rest", [][]string{{"n1"}}, []string{
+			`"vb-n1" . "vb-n2"`, `"vb-n1" . "vb-n3"`, `"vb-n2" . "vb-n1"`, `"vb-n3" . "vb-n1"`}},
+		{"two that still talk", [][]string{{"n1", "n2"}}, []string{
+			`"vb-n1" . "vb-n3"`, `"vb-n2" . "vb-n3"`, `"vb-n3" . "vb-n1"`, `"vb-n3" . "vb-n2"`}},
+		{"a later cut separates further", [][]string{{"n1", "n2"}, {"n2"}}, []string{
+			`"vb-n1" . "vb-n2"`, `"vb-n1" . "vb-n3"`, `"vb-n2" . "vb-n1"`, `"vb-n2" . "vb-n3"`,
+			`"vb-n3" . "vb-n1"`, `"vb-n3" . "vb-n2"`}},
+		{"everyone cut is nobody cut", [][]string{{"n1", "n2", "n3"}}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := head
+			if c.pairs != nil {
+				want += "table bridge bed {\n\tset cut {\n\t\ttype ifname . ifname\n\t\telements = { " +
+					strings.Join(c.pairs, ",\n\t\t\t") + " }\n\t}\n\tchain forward {\n" +
+					"\t\ttype filter hook forward priority 0\n\t\tiifname . oifname @cut drop\n\t}\n}\n"
+			}
+			if got := cutRules([]string{"n3", "n1", "n2"}, c.parts); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestAptSourceCountsOnlyWithTheSuiteItself(t *testing.T) {
+	for text, want := range map[string]bool{
+		"Types: deb\nURIs: http://x\nSuites: bookworm bookworm-updates\n": true,
+		"Types: deb\nURIs: http://x\nSuites: bookworm-updates\n":          false,
+		"deb http://x bookworm main\n":                                    true,
+		"# deb http://x bookworm main\ndeb http://x trixie main\n":        false,
+		"deb-src http://x bookworm main\n":                                false,
+		"":                                                                false,
+	} {
+		if got := offersSuite(text); got != want {
+			t.Errorf("%q: got %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestCgroupHierarchiesAreFound(t *testing.T) {
+	for _, c := range []struct {
+		name, mounts, own string
+		at, path          cgroups
+	}{
+		{"v1 with an empty v2 beside it",
+			"31 20 0:27 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n" +
+				"40 31 0:36 / /sys/fs/cgroup/cpu rw,relatime shared:2 - cgroup cgroup rw,cpu\n" +
+				"42 31 0:38 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n" +
+				"43 31 0:39 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+			"9:name=systemd:/a\n1:cpu:/\n0::/b/c\n",
+			cgroups{"/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"}, cgroups{"/b/c", "/a"}},
+		{"v2 alone",
+			"30 20 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
+			"0::/system.slice/run-1.scope\n",
+			cgroups{"/sys/fs/cgroup", ""}, cgroups{"/system.slice/run-1.scope", ""}},
+		{"none", "1 0 0:1 / / rw - ext4 /dev/vda rw\n", "", cgroups{}, cgroups{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := cgroupMounts(c.mounts); got != c.at {
+				t.Errorf("mounts: got %+v, want %+v", got, c.at)
+			}
+			if got := ownCgroups(c.own); got != c.path {
+				t.Errorf("own: got %+v, want %+v", got, c.path)
+			}
+		})
+	}
+}
+
+func TestPlanNumbersHostsAndTheirAddresses(t *testing.T) {
+	s, err := plan(Config{Hosts: 200, Name: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, last := s.Hosts[0], s.Hosts[199]
+	if first.Name != "n1" || first.Addr.String() != "10.99.0.11" || last.Name != "n200" || last.Addr.String() != "10.99.0.210" {
+		t.Errorf("got %+v and %+v", first, last)
+	}
+	for _, bad := range []Config{{Hosts: 201}, {Name: "a/b"}, {Name: ".."}} {
+		if _, err := plan(bad); err == nil {
+			t.Errorf("%+v was accepted", bad)
+		}
+	}
+}
+
+func TestMirrorConfigNamesEachRegistryOnce(t *testing.T) {
+	got := mirrorConfig([]string{"nginx", "debian"})
+	want := `[registries."docker.io"]
+mirrors = ["http://10.99.0.1:5000/docker.io"]
+[registries."registry.k8s.io"]
+mirrors = ["http://10.99.0.1:5000/registry.k8s.io"]
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestEveryImageHasItsOwnNames(t *testing.T) {
+	owner := map[string]string{}
+	for key, im := range catalogue() {
+		for _, name := range im.names {
+			if other, taken := owner[name]; taken {
+				t.Errorf("%s is claimed by %s and %s", name, key, other)
+			}
+			owner[name] = key
+		}
+	}
+}
