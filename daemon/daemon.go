@@ -174,6 +174,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	d.agent.Sync(d.pods())
 	go d.watchFiles(ctx, sources)
+	go d.host.weighSlices(ctx)
 	go d.host.serveDNS(ctx)
 	go d.host.loadDropIns(ctx)
 	return d.serveAPI(ctx)

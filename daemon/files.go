@@ -127,7 +127,9 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 		return
 	}
 	d.publish(values)
-	d.agent.Sync(d.pods())
+	pods := d.pods()
+	d.agent.Sync(pods)
+	d.host.podsDecided(pods)
 	if len(again) > 0 {
 		d.decidePods(again) // what was replaced begins anew
 	}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/agent"
 	"github.com/shoal-project/shoal/daemon/api"
@@ -47,7 +48,8 @@ type host struct {
 	deviceFilter bool // containers can be kept from devices
 	capacity     v1.ResourceList
 	ips          []string
-	dirtyZone    chan struct{} // holds one: pods' addresses may have changed
+	dirtyZone    chan struct{}  // holds one: pods' addresses may have changed
+	dirtyQoS     chan []*v1.Pod // holds one: the newest list of pods
 
 	mu     sync.Mutex
 	resolv dnsd.Resolv // the host's resolvers, read again now and then
@@ -56,7 +58,7 @@ type host struct {
 // openHost opens everything that a pod needs. What a pod can do without is an
 // error only for the pods that need it.
 func openHost(ctx context.Context, d *Daemon) (*host, error) {
-	h := &host{d: d, dirtyZone: make(chan struct{}, 1)}
+	h := &host{d: d, dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1)}
 	var err error
 	if h.scopes, h.note, err = scope.Open(ctx, scope.Options{}, d.Log); err != nil {
 		return nil, err
@@ -247,8 +249,8 @@ func (h *host) check(ctx context.Context) {
 	if err != nil {
 		h.d.Log.Error("can't repair the pod network", "err", err)
 	}
-	for _, b := range broken {
-		h.d.events.Warning(h.d.nodeReference(), "NetworkRepaired", "%s", b)
+	for _, uid := range broken {
+		h.d.agent.Reattach(types.UID(uid))
 	}
 }
 
@@ -307,7 +309,12 @@ func (h *host) readResolv() {
 }
 
 func (h *host) dnsConfig() dnsd.Config {
-	c := dnsd.Config{Domain: h.d.Config.Domain, Clients: h.d.Config.Network.PodCIDRs, Upstreams: h.upstreams}
+	c := dnsd.Config{Domain: h.d.Config.Domain, Clients: slices.Clone(h.d.Config.Network.PodCIDRs), Upstreams: h.upstreams}
+	for _, ip := range h.ips {
+		if a, err := netip.ParseAddr(ip); err == nil {
+			c.Clients = append(c.Clients, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
 	for _, a := range h.nameservers() {
 		c.Listen = append(c.Listen, netip.AddrPortFrom(a, 53))
 	}
@@ -338,6 +345,29 @@ func (h *host) podsChanged() {
 	select {
 	case h.dirtyZone <- struct{}{}:
 	default:
+	}
+}
+
+// podsDecided has the QoS classes' slices follow the pods.
+func (h *host) podsDecided(pods []*v1.Pod) {
+	select {
+	case <-h.dirtyQoS: // an older list that nobody has looked at yet
+	default:
+	}
+	h.dirtyQoS <- pods
+}
+
+// weighSlices gives each QoS class the weight of its pods, until ctx ends.
+func (h *host) weighSlices(ctx context.Context) {
+	for {
+		select {
+		case pods := <-h.dirtyQoS:
+			if err := h.scopes.Slices(ctx, scope.SliceResources(pods, h.limits)); err != nil && ctx.Err() == nil {
+				h.d.Log.Error("can't weigh the slices of the QoS classes", "err", err)
+			}
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -153,11 +153,35 @@ func (w *worker) recover(ctx context.Context) {
 	if err == nil && s.Ready && w.sandbox.Alive() && w.scopeLives(ctx) {
 		w.seen.Sandbox.Ready, w.seen.Sandbox.IPs = true, s.IPs
 		w.agent.ends.add(w.sandbox.PID, w.uid)
+		w.reattach(ctx)
 		if w.volumes, err = w.job().setUpVolumes(ctx); err != nil {
 			w.agent.log.Error("can't find a pod's volumes again", "pod", w.name(), "err", err)
 		}
 	}
 	w.save()
+}
+
+// reattach makes sure that a running pod's addresses and host ports work: the
+// network finds what is there and repairs what is not.
+func (w *worker) reattach(ctx context.Context) {
+	if !w.seen.Sandbox.Ready || w.pod.Spec.HostNetwork {
+		return
+	}
+	ips, err := w.job().attach(ctx, w.sandbox)
+	if err != nil {
+		w.agent.log.Error("can't repair a pod's network", "pod", w.name(), "err", err)
+		return
+	}
+	w.state.IPs, w.seen.Sandbox.IPs = ips, ips
+}
+
+// Reattach repairs the network of a pod's sandbox.
+func (a *Agent) Reattach(uid types.UID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w := a.workers[uid]; w != nil {
+		w.send(func() { w.reattach(a.ctx) })
+	}
 }
 
 // scopeLives says whether the pod's scope is still there: somebody may have

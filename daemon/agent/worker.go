@@ -132,7 +132,7 @@ func (w *worker) decide() pod.Decision {
 
 // observe reads what became of the running containers and of the pause process.
 func (w *worker) observe() {
-	if w.seen.Sandbox.Ready && !w.sandbox.Alive() {
+	if s := w.seen.Sandbox; s.Ready && !s.Busy && !w.sandbox.Alive() {
 		w.agent.cfg.Events.Warning(reference(w.pod, ""), "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
 		w.seen.Sandbox.Ready = false
 		w.state.Ready = false

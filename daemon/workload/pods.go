@@ -5,12 +5,16 @@ package workload
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
 
@@ -142,10 +146,52 @@ func updateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	setResources(same.Spec.InitContainers, decided.Spec.InitContainers)
 	same.Spec.Resources = decided.Spec.Resources
 	if errs := manifests.ValidateUpdate(same, decided); len(errs) > 0 {
-		return nil, errs[0].Field + " can't be changed in place"
+		return nil, changedField(decided.Spec, same.Spec) + " can't be changed in place"
 	}
 	next.Generation++
 	return next, ""
+}
+
+// changedField is the path of the first field in which two specs differ.
+func changedField(a, b v1.PodSpec) string {
+	from, err1 := runtime.DefaultUnstructuredConverter.ToUnstructured(&a)
+	to, err2 := runtime.DefaultUnstructuredConverter.ToUnstructured(&b)
+	if err1 != nil || err2 != nil {
+		return "spec"
+	}
+	return difference("spec", from, to)
+}
+
+func difference(path string, a, b any) string {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		if !ok {
+			return path
+		}
+		keys := slices.Sorted(maps.Keys(a))
+		for key := range b {
+			if _, ok := a[key]; !ok {
+				keys = append(keys, key)
+			}
+		}
+		for _, key := range keys {
+			if !reflect.DeepEqual(a[key], b[key]) {
+				return difference(path+"."+key, a[key], b[key])
+			}
+		}
+	case []any:
+		b, ok := b.([]any)
+		if !ok || len(a) != len(b) {
+			return path
+		}
+		for i := range a {
+			if !reflect.DeepEqual(a[i], b[i]) {
+				return difference(fmt.Sprintf("%s[%d]", path, i), a[i], b[i])
+			}
+		}
+	}
+	return path
 }
 
 // resizable says why resources can't be changed in place; "" when they can
