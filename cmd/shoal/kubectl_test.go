@@ -55,7 +55,7 @@ func throughProxy(t *testing.T, h *testHost, kubectl string) client {
 	home := t.TempDir()
 	return func(args ...string) *exec.Cmd {
 		c := exec.CommandContext(t.Context(), kubectl, append([]string{"-s", "http://" + addr}, args...)...)
-		c.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), "KUBE_EDITOR=" + os.Getenv("KUBE_EDITOR")}
+		c.Env = []string{"HOME=" + home, "PATH=" + os.Getenv("PATH")}
 		return c
 	}
 }
@@ -135,8 +135,12 @@ func story(t *testing.T, h *testHost, c client) {
 		wants(must(t, c("api-resources"), ""), "deployments", "cronjobs", "networking.k8s.io/v1")
 	})
 	step("edit", func(t *testing.T) {
+		editor := filepath.Join(t.TempDir(), "editor")
+		if err := os.WriteFile(editor, []byte("#!/bin/sh\nsed -i 's/^  a: /  changed: /' \"$1\"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
 		edit := c("edit", "configmap", "conf")
-		edit.Env = append(edit.Env, "KUBE_EDITOR=sed -i s/\\ba:/changed:/")
+		edit.Env = append(edit.Env, "KUBE_EDITOR="+editor)
 		wants(must(t, edit, ""), "configmap/conf edited")
 		wants(must(t, c("get", "cm", "conf", "-o", "yaml"), ""), "changed: b")
 	})

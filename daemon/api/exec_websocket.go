@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
 
@@ -40,7 +42,9 @@ func upgradeWebSocket(w http.ResponseWriter, r *http.Request, q url.Values) (*st
 		"base64." + protocolV1:    {Channels: channels},
 		"v4.base64." + protocolV1: {Channels: channels},
 	})
-	protocol, streams, err := conn.Open(w, r)
+	// The library logs each connection's end as an error.
+	quiet := klog.NewContext(r.Context(), logr.Discard())
+	protocol, streams, err := conn.Open(w, r.WithContext(quiet))
 	if err != nil {
 		return nil, fmt.Errorf("upgrade to websocket: %w", err)
 	}

@@ -108,17 +108,31 @@ func (c *containerLog) advance(ctx context.Context, out *logWriter) (done bool, 
 }
 
 // replaced says whether the file that is held is written no more: conmon goes
-// on writing to one that was renamed until it has made a new one at path.
+// on writing to one that was renamed until it has made a new one at path, which
+// may have been renamed in its turn.
 func (c *containerLog) replaced() bool {
 	if len(c.past) > 0 {
 		return true
 	}
-	now, err := os.Lstat(c.path)
+	held, err := c.file.Stat()
 	if err != nil {
 		return false
 	}
-	held, err := c.file.Stat()
-	return err == nil && !os.SameFile(now, held)
+	if now, err := os.Lstat(c.path); err == nil {
+		return !os.SameFile(now, held)
+	}
+	later, err := c.rotated()
+	if err != nil || len(later) == 0 {
+		return false
+	}
+	return !c.live || len(later) > 1 || !c.isHeld(later[0], held)
+}
+
+// isHeld says whether a rotated file is the one that is held open. Of a
+// compressed one only its place tells: the held file is the oldest.
+func (c *containerLog) isHeld(path string, held os.FileInfo) bool {
+	st, err := os.Lstat(path)
+	return filepath.Ext(path) == ".gz" || err == nil && os.SameFile(st, held)
 }
 
 // skipHeld leaves out, of the files rotated since, the one that is held open
@@ -136,9 +150,7 @@ func (c *containerLog) skipHeld() error {
 	if err != nil {
 		return fmt.Errorf("follow log: %w", err)
 	}
-	first, err := os.Lstat(rotated[0])
-	compressed := filepath.Ext(rotated[0]) == ".gz"
-	if compressed || err == nil && os.SameFile(first, held) {
+	if c.isHeld(rotated[0], held) {
 		c.read = c.stamp(rotated[0])
 		c.past = rotated[1:]
 	}

@@ -11,6 +11,7 @@ import (
 // seekTail makes the log begin n of the container's lines before its end: it
 // reads the newest file, and older ones only where that has too few lines.
 func (c *containerLog) seekTail(n int64) error {
+	n = min(n, maxTail)
 	files := append(c.past, c.path)
 	for i := len(files) - 1; i >= 0; i-- {
 		err := c.open(files[i])
@@ -20,15 +21,15 @@ func (c *containerLog) seekTail(n int64) error {
 		if err != nil {
 			return fmt.Errorf("read log: %w", err)
 		}
-		skip, found, err := c.lastLines(n)
+		skip, ends, err := c.lastLines(n, i == len(files)-1)
 		if err != nil {
 			return err
 		}
-		if found >= n || i == 0 {
+		if ends > n || i == 0 {
 			c.place(files, i)
 			return c.rewind(skip)
 		}
-		n -= found
+		n -= ends
 		c.Close()
 	}
 	return nil
@@ -66,43 +67,47 @@ func (c *containerLog) rewind(skip int64) error {
 	return nil
 }
 
-// lastLines says how many physical lines come before the last n of the
-// container's, and how many of these there are (at most n). A line that was
-// written in parts is one.
-func (c *containerLog) lastLines(n int64) (skip, found int64, err error) {
-	var starts []int64 // of the last n lines, a ring
-	var physical, whole int64
-	fresh := true
+// maxTail is more lines than any log has, and small enough to count with.
+const maxTail = 1 << 40
+
+// lastLines says how many lines end in the open file, and how many physical
+// ones come before the last n of them: 0 where n or fewer end in it. Then the
+// first may have begun in the file before, for a line that was written in parts
+// can be cut by a rotation. In the newest file one that has not ended counts.
+func (c *containerLog) lastLines(n int64, newest bool) (skip, ends int64, err error) {
+	var after []int64 // the physical line after each of the last n+1 ends, a ring
+	var physical int64
+	end := func() {
+		if int64(len(after)) <= n {
+			after = append(after, physical)
+		} else {
+			after[ends%(n+1)] = physical
+		}
+		ends++
+	}
+	ended := true
 	for {
 		b, err := c.line()
 		if errors.Is(err, io.EOF) {
-			if len(bytes.TrimSpace(c.rest())) == 0 || !fresh {
-				break
-			}
-			b = nil // an unfinished line counts
-		} else if err != nil {
-			return 0, 0, fmt.Errorf("read log: %w", err)
-		}
-		if fresh && n > 0 {
-			if int64(len(starts)) < n {
-				starts = append(starts, physical)
-			} else {
-				starts[whole%n] = physical
-			}
-			whole++
-		}
-		if b == nil {
 			break
 		}
-		line, ok := parseLine(b)
-		fresh = !ok || !line.partial
+		if err != nil {
+			return 0, 0, fmt.Errorf("read log: %w", err)
+		}
 		physical++
+		line, ok := parseLine(b)
+		if ended = !ok || !line.partial; ended {
+			end()
+		}
 	}
-	switch {
-	case n == 0:
-		return physical, 0, nil
-	case whole <= n:
-		return 0, whole, nil
+	if rest := len(bytes.TrimSpace(c.rest())) > 0; newest && (rest || !ended) {
+		if rest {
+			physical++
+		}
+		end()
 	}
-	return starts[whole%n], n, nil
+	if ends > n {
+		skip = after[ends%(n+1)]
+	}
+	return skip, ends, nil
 }
