@@ -94,6 +94,14 @@ func TestLightHosts(t *testing.T) {
 			t.Errorf("got %q and %q", a, b)
 		}
 	})
+	t.Run("the bed's name server answers", func(t *testing.T) {
+		// The host's own hosts file is out of the way: only the server can know.
+		got := shell(t, n1, `mount --bind /dev/null /etc/hosts; getent ahostsv4 n2 | head -n1 | cut -d" " -f1
+getent hosts example.org || echo none; umount /etc/hosts`)
+		if want := "10.99.0.12\nnone"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
 	t.Run("files and trees arrive with their modes", func(t *testing.T) { testCopy(t, n1) })
 	t.Run("a cut separates and healing joins", func(t *testing.T) { testCut(t, b) })
 	t.Run("a scope takes a process that exec started", func(t *testing.T) { testScope(t, n1) })

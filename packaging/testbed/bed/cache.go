@@ -96,5 +96,16 @@ func tryLock(path string) (*os.File, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 	}
+	mine, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if now, err := os.Stat(path); err != nil || !os.SameFile(mine, now) {
+		// Whoever had the lock removed the file: what is locked here, nobody else would find.
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+		return tryLock(path)
+	}
 	return f, nil
 }

@@ -3,6 +3,8 @@ package bed
 import (
 	"strings"
 	"testing"
+
+	"github.com/miekg/dns"
 )
 
 func TestCutRulesDropBothDirectionsBetweenParts(t *testing.T) {
@@ -77,6 +79,31 @@ func TestCgroupHierarchiesAreFound(t *testing.T) {
 				t.Errorf("own: got %+v, want %+v", got, c.path)
 			}
 		})
+	}
+}
+
+func TestNameServerKnowsHostsAndNothingElse(t *testing.T) {
+	z := zone([]hostSpec{{Name: "n1", Addr: hostAddr(1)}})
+	for _, c := range []struct {
+		name  string
+		kind  uint16
+		rcode int
+		want  string
+	}{
+		{"n1.bed.test.", dns.TypeA, dns.RcodeSuccess, "n1.bed.test.\t5\tIN\tA\t10.99.0.11"},
+		{"N1.Bed.test.", dns.TypeA, dns.RcodeSuccess, "N1.Bed.test.\t5\tIN\tA\t10.99.0.11"},
+		{"n1.bed.test.", dns.TypeAAAA, dns.RcodeSuccess, ""},
+		{"n2.bed.test.", dns.TypeA, dns.RcodeNameError, ""},
+		{"example.org.", dns.TypeA, dns.RcodeNameError, ""},
+	} {
+		m := reply(new(dns.Msg).SetQuestion(c.name, c.kind), z)
+		got := ""
+		for _, rr := range m.Answer {
+			got += rr.String()
+		}
+		if m.Rcode != c.rcode || got != c.want {
+			t.Errorf("%s %s: got %s %q", c.name, dns.TypeToString[c.kind], dns.RcodeToString[m.Rcode], got)
+		}
 	}
 }
 

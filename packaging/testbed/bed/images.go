@@ -146,7 +146,7 @@ func (im image) layers(ctx context.Context, dir string, log *slog.Logger) ([]str
 	if err := runTool(exec.CommandContext(ctx, "cp", "-a", clean, root)); err != nil {
 		return nil, err
 	}
-	args := append([]string{"--mount", "--propagation=private", "sh", "-c", installScript, "sh", root, im.setup}, im.packages...)
+	args := append([]string{"--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "sh", "-c", installScript, "sh", root, im.setup}, im.packages...)
 	if err := runTool(exec.CommandContext(ctx, "unshare", args...)); err != nil {
 		return nil, err
 	}

@@ -40,6 +40,9 @@ func Inside(dir string, log *slog.Logger) error {
 		}
 		w.machines = append(w.machines, m)
 	}
+	if err := w.serveNames(); err != nil {
+		return err
+	}
 	if err := w.serveImages(); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -62,7 +63,7 @@ func identity(s spec, h hostSpec) map[string]string {
 		"etc/hostname":        h.Name + "\n",
 		"etc/hosts":           hosts + fmt.Sprintf("%s registry\n", gateway),
 		"etc/machine-id":      hex.EncodeToString(id) + "\n",
-		"etc/resolv.conf":     fmt.Sprintf("nameserver %s\n", gateway),
+		"etc/resolv.conf":     fmt.Sprintf("search %s\nnameserver %s\n", strings.TrimSuffix(Domain, "."), gateway),
 		"etc/testbed/network": networkScript(h.Addr),
 	}
 }
