@@ -185,6 +185,7 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 		case pod.Start:
 			j, spec := w.job(), w.spec(do.Container)
 			w.begin(ctx, do.Container, func(ctx context.Context) func() { return j.start(ctx, spec, do.Number) })
+			w.making(do.Container)
 		case pod.Terminate:
 			w.terminate(ctx, do)
 		case pod.Kill:
@@ -245,7 +246,14 @@ func (w *worker) busy(name string, busy bool) {
 		return
 	}
 	c := w.seen.Containers[name]
-	c.Busy = busy
+	c.Busy, c.Making = busy, false
+	w.seen.Containers[name] = c
+}
+
+// making notes that what keeps a container busy is its next attempt.
+func (w *worker) making(name string) {
+	c := w.seen.Containers[name]
+	c.Making = true
 	w.seen.Containers[name] = c
 }
 

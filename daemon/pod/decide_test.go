@@ -35,6 +35,8 @@ var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 //	image NAME IMAGE        the pod is edited
 //	cpu NAME LIMIT          the pod is edited
 //	stubborn NAME           the container ignores TERM
+//	cleaning NAME           what an ended attempt left is being removed from now on
+//	clean NAME              it has been
 func TestStories(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.txtar")
 	if len(files) == 0 {
@@ -142,6 +144,10 @@ func (h *host) step(f []string) {
 		h.container(f[1]).Resources = r
 	case "stubborn":
 		h.stubborn[f[1]] = true
+	case "cleaning", "clean":
+		c := h.seen.Containers[f[1]]
+		c.Busy = f[0] == "cleaning"
+		h.seen.Containers[f[1]] = c
 	default:
 		h.t.Fatalf("unknown step %q", f)
 	}

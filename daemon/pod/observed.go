@@ -43,7 +43,8 @@ type Sandbox struct {
 // Container is what the host shows of one container: its newest attempt and
 // how the one before it ended.
 type Container struct {
-	Busy    bool     // an attempt is being made: image, root, process
+	Busy    bool     // an attempt is being made, or cleaned up after
+	Making  bool     // an attempt is being made: image, root, process
 	Image   string   // the image ID of the newest attempt
 	Current *Attempt // nil: never made
 	Last    *v1.ContainerStateTerminated

@@ -108,7 +108,7 @@ func (d *decider) willStart(c *v1.Container, seen Container) bool {
 	if d.pod.DeletionTimestamp != nil || d.failed != nil {
 		return false
 	}
-	if seen.Busy || seen.Failure != nil {
+	if seen.Making || seen.Failure != nil {
 		return true
 	}
 	policy := d.pod.Spec.RestartPolicy
