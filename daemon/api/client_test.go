@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/shoal-project/shoal/daemon/api/apitest"
 )
 
@@ -82,11 +80,14 @@ func (c *client) status(method, path, body string, contentType ...string) string
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	var s metav1.Status
+	var s struct { // not a metav1.Status: objects have a status of their own
+		Message string
+		Code    int
+	}
 	if err := json.Unmarshal(b, &s); err != nil {
 		c.t.Errorf("%s %s: not JSON: %q", method, path, b)
 	}
-	if resp.StatusCode >= 400 && int(s.Code) != resp.StatusCode {
+	if resp.StatusCode >= 400 && s.Code != resp.StatusCode {
 		c.t.Errorf("%s %s: HTTP status %d with a Status of code %d", method, path, resp.StatusCode, s.Code)
 	}
 	return strings.TrimSpace(fmt.Sprint(resp.StatusCode, " ", s.Message))
