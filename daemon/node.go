@@ -114,6 +114,9 @@ func (d *Daemon) nodeConditions() []v1.NodeCondition {
 		return c
 	}
 	missing, limits := d.host.scopes.Missing(), d.host.note
+	if d.host.runtime.CgroupManager == "disabled" {
+		missing, limits = append(missing, "containers"), limits+"; limits hold for a pod as a whole, not for each container"
+	}
 	if !d.host.deviceFilter {
 		missing, limits = append(missing, "devices"), limits+"; devices are not filtered"
 	}

@@ -138,7 +138,7 @@ func unknown(dir string, known map[string]bool) []string {
 func (w *worker) recover(ctx context.Context) {
 	s, err := readState(w.dir())
 	if err != nil {
-		w.recoverFromStatus()
+		w.recoverFromStatus(ctx)
 		return
 	}
 	if s.Containers == nil {
@@ -148,6 +148,9 @@ func (w *worker) recover(ctx context.Context) {
 	w.seen.Sandbox.Present = true
 	for name, cs := range s.Containers {
 		w.recoverContainer(ctx, name, cs)
+	}
+	if err := w.agent.removeAttempts(ctx, w.uid, w.runs()); err != nil {
+		w.agent.log.Error("can't clean up after former containers", "pod", w.name(), "err", err)
 	}
 	w.sandbox, err = container.ReadSandbox(w.dir())
 	if err == nil && s.Ready && w.sandbox.Alive() && w.scopeLives(ctx) {
@@ -213,6 +216,9 @@ func (w *worker) recoverContainer(ctx context.Context, name string, cs *containe
 		}
 		cs.Starting = nil
 	}
+	if a := cs.Current; a != nil && a.State != pod.Exited {
+		a.Killed = false // it can be sent again, and perhaps never was
+	}
 	c := pod.Container{Current: cs.Current, Last: cs.Last, Backoff: cs.Backoff}
 	if c.Current != nil {
 		c.Image = c.Current.ImageID
@@ -223,9 +229,28 @@ func (w *worker) recoverContainer(ctx context.Context, name string, cs *containe
 	}
 }
 
+// runs are the runs of containers that have not ended.
+func (w *worker) runs() map[string]int {
+	runs := make(map[string]int)
+	for name, c := range w.seen.Containers {
+		if c.Current != nil && c.Current.State != pod.Exited {
+			runs[name] = c.Current.Number
+		}
+	}
+	return runs
+}
+
 // recoverFromStatus takes up a pod of which only the published status is left,
-// because the host was rebooted: what ran ended with it.
-func (w *worker) recoverFromStatus() {
+// mostly because the host was rebooted: what ran ended with it. If its state
+// file was lost otherwise, what still runs can't be told from strangers and is
+// ended.
+func (w *worker) recoverFromStatus(ctx context.Context) {
+	if w.status.StartTime == nil {
+		return // it never ran
+	}
+	if err := w.agent.takeDown(ctx, w.pod, ""); err != nil {
+		w.sandboxStays(err)
+	}
 	for _, list := range [][]v1.ContainerStatus{w.status.InitContainerStatuses, w.status.ContainerStatuses} {
 		for _, cs := range list {
 			if a := attemptFromStatus(cs, w.agent.cfg.Now()); a != nil {
@@ -234,13 +259,6 @@ func (w *worker) recoverFromStatus() {
 				}
 				w.seen.Containers[cs.Name] = pod.Container{Image: cs.ImageID, Current: a, Last: cs.LastTerminationState.Terminated}
 			}
-		}
-	}
-	// A terminated pod's volumes and roots may still lie on disk; the next
-	// sandbox uses the volumes, and roots go when the pod does.
-	for _, name := range subdirectories(filepath.Join(w.lib(), "containers")) {
-		if err := volume.Teardown(w.agent.ctx, filepath.Join(w.lib(), "containers", name)); err != nil {
-			w.agent.log.Error("can't clean up after a reboot", "pod", w.name(), "container", name, "err", err)
 		}
 	}
 }

@@ -253,27 +253,27 @@ func (j job) stopSandbox(ctx context.Context) func() {
 		before := w.seen.Sandbox
 		w.seen.Sandbox = pod.Sandbox{Failure: before.Failure}
 		if err != nil {
-			w.agent.log.Error("can't take a pod's sandbox down", "pod", w.name(), "err", err)
-			w.agent.cfg.Events.Warning(reference(w.pod, ""), "FailedKillPod", "error killing pod: %v", err)
-			w.seen.Sandbox.Present = true
-			w.seen.Sandbox.StopFailure = w.failure("FailedKillPod", err, before.StopFailure)
+			w.seen.Sandbox.StopFailure = before.StopFailure
+			w.sandboxStays(err)
 		}
 		w.save()
 	}
+}
+
+// sandboxStays notes why something of the pod could not be taken away, for the
+// next try and for people.
+func (w *worker) sandboxStays(err error) {
+	w.agent.log.Error("can't take a pod down", "pod", w.name(), "err", err)
+	w.agent.cfg.Events.Warning(reference(w.pod, ""), "FailedKillPod", "error killing pod: %v", err)
+	w.seen.Sandbox.Present = true
+	w.seen.Sandbox.StopFailure = w.failure("FailedKillPod", err, w.seen.Sandbox.StopFailure)
 }
 
 // takeDown ends every process of a pod and frees its scope, network, bundles
 // and roots. It may be repeated, and knows no more than the pod's identity.
 func (a *Agent) takeDown(ctx context.Context, p *v1.Pod, unit string) error {
 	dir := filepath.Join(a.cfg.Run, string(p.UID))
-	var errs []error
-	for _, name := range subdirectories(dir) {
-		numbers, err := attemptDirs(filepath.Join(dir, name))
-		errs = append(errs, err)
-		for _, n := range numbers {
-			errs = append(errs, a.removeAttempt(ctx, p.UID, name, n))
-		}
-	}
+	errs := []error{a.removeAttempts(ctx, p.UID, nil)}
 	if unit == "" {
 		unit = scope.UnitName(p.Namespace, p.Name, string(p.UID))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -182,7 +183,9 @@ func (j job) createAndStart(ctx context.Context, cfg container.Config, img image
 		return err
 	}
 	j.w.agent.cfg.Events.Normal(ref, "Created", "Container created")
-	if err := rt.Start(ctx, cfg.Dir); err != nil {
+	// Not called off with the rest: it takes no time, and when it is cut short
+	// nobody knows whether the container has begun to work.
+	if err := rt.Start(context.WithoutCancel(ctx), cfg.Dir); err != nil {
 		return err
 	}
 	j.w.agent.cfg.Events.Normal(ref, "Started", "Container started")
@@ -353,10 +356,28 @@ func imageID(img image.Image) string {
 // removeAttempt ends one run of a container by force and frees its bundle and
 // its root. The log stays.
 func (a *Agent) removeAttempt(ctx context.Context, uid types.UID, name string, number int) error {
-	bundle := filepath.Join(a.cfg.Run, string(uid), name, fmt.Sprint(number))
-	root := filepath.Join(a.cfg.Lib, string(uid), "containers", name, fmt.Sprint(number))
-	if err := a.cfg.Containers.Delete(ctx, bundle); err != nil {
+	run := filepath.Join(name, strconv.Itoa(number))
+	if err := a.cfg.Containers.Delete(ctx, filepath.Join(containersDir(filepath.Join(a.cfg.Run, string(uid))), run)); err != nil {
 		return err
 	}
-	return volume.Teardown(ctx, root)
+	return volume.Teardown(ctx, filepath.Join(containersDir(filepath.Join(a.cfg.Lib, string(uid))), run))
+}
+
+// removeAttempts is removeAttempt for all runs of a pod's containers of which
+// something is left, bundle or root, but those to keep.
+func (a *Agent) removeAttempts(ctx context.Context, uid types.UID, keep map[string]int) error {
+	var errs []error
+	for _, pods := range []string{a.cfg.Run, a.cfg.Lib} {
+		dir := containersDir(filepath.Join(pods, string(uid)))
+		for _, name := range subdirectories(dir) {
+			numbers, err := attemptDirs(filepath.Join(dir, name))
+			errs = append(errs, err)
+			for _, n := range numbers {
+				if kept, ok := keep[name]; !ok || kept != n {
+					errs = append(errs, a.removeAttempt(ctx, uid, name, n))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +17,8 @@ import (
 )
 
 // terminate sends a container its stop signal; the deciders count the grace.
+// It is written down afterwards: a daemon that dies in between sends it again,
+// which is better than never.
 func (w *worker) terminate(ctx context.Context, do pod.Action) {
 	c := w.seen.Containers[do.Container]
 	a := *c.Current
@@ -29,9 +32,9 @@ func (w *worker) terminate(ctx context.Context, do pod.Action) {
 			}
 		}
 	}
+	w.signal(ctx, do.Container, a.Number, signal)
 	c.Current = &a
 	w.put(do.Container, c)
-	w.signal(ctx, do.Container, a.Number, signal)
 }
 
 // kill ends a container that did not end by itself.
@@ -43,9 +46,9 @@ func (w *worker) kill(ctx context.Context, do pod.Action) {
 		a.Signalled = w.agent.cfg.Now()
 	}
 	w.saySo(do)
+	w.signal(ctx, do.Container, a.Number, syscall.SIGKILL)
 	c.Current = &a
 	w.put(do.Container, c)
-	w.signal(ctx, do.Container, a.Number, syscall.SIGKILL)
 }
 
 func (w *worker) signal(ctx context.Context, name string, number int, s syscall.Signal) {
@@ -92,7 +95,8 @@ func (w *worker) resize(ctx context.Context, name string) {
 // forgetAttempt frees what a run that ended holds: its bundle and its root.
 // What is known of it is in the state by now.
 func (w *worker) forgetAttempt(name string, number int) {
-	w.begin(context.WithoutCancel(w.agent.ctx), name, func(ctx context.Context) func() {
+	w.begin(w.agent.ctx, name, func(ctx context.Context) func() {
+		ctx = context.WithoutCancel(ctx) // what is begun here must end
 		err := w.agent.removeAttempt(ctx, w.uid, name, number)
 		return func() {
 			if err != nil {
@@ -142,11 +146,13 @@ func (w *worker) rotateLogs(now time.Time) {
 		}
 		file := w.logFile(name, c.Current.Number)
 		info, err := os.Stat(file)
-		if err != nil || info.Size() < w.agent.cfg.LogMaxSize {
+		if err == nil && info.Size() < w.agent.cfg.LogMaxSize {
 			continue
 		}
-		// The name sorts by time, and is the kubelet's.
-		if err := os.Rename(file, file+"."+now.UTC().Format("20060102-150405")); err != nil {
+		// The name sorts by time, and is the kubelet's. A daemon may have died
+		// between this and what follows: then there is no file, and conmon still
+		// writes to the renamed one.
+		if err := os.Rename(file, file+"."+now.UTC().Format("20060102-150405")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			w.agent.log.Error("can't rotate a log", "file", file, "err", err)
 			continue
 		}

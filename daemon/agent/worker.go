@@ -2,7 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -92,8 +94,7 @@ func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w.receive()
 		d := w.decide()
-		if d.Gone {
-			w.finish()
+		if d.Gone && w.finish() {
 			return
 		}
 		if w.act(ctx, d) {
@@ -148,11 +149,17 @@ func (w *worker) observe() {
 func (w *worker) observeContainer(name string, c pod.Container) {
 	dir := w.bundle(name, c.Current.Number)
 	s, err := w.agent.cfg.Containers.Read(dir)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // it ended, or its directory was taken away: nobody knows how
+		s = container.State{Phase: container.Exited, ExitCode: exitUnknown, Reason: container.ContainerStatusUnknown}
+	case err != nil:
 		w.agent.log.Error("can't read a container's state", "pod", w.name(), "container", name, "err", err)
 		return
-	}
-	if s.Phase != container.Exited {
+	case s.Phase == container.Running && !s.Supervised && !c.Current.Killed:
+		// Without conmon its output and its exit code are lost.
+		w.kill(w.agent.ctx, pod.Action{Verb: pod.Kill, Container: name, Reason: "its supervisor conmon was killed"})
+		return
+	case s.Phase != container.Exited:
 		return
 	}
 	a := *c.Current
@@ -171,6 +178,10 @@ func (w *worker) observeContainer(name string, c pod.Container) {
 	delete(w.stopLog, name)
 	w.forgetAttempt(name, a.Number)
 }
+
+// exitUnknown is the exit code of a container that nobody saw end, as the
+// kubelet's (convertToAPIContainerStatuses).
+const exitUnknown = 137
 
 // act carries out a decision and says whether it changed what is observed.
 // What takes time is begun, and observed as busy.
@@ -269,12 +280,15 @@ func (w *worker) waitForOperations() {
 	}
 }
 
-// finish removes what the pod leaves behind, and says that it is gone.
-func (w *worker) finish() {
+// finish removes what the pod leaves behind, and says that it is gone. If that
+// fails the pod is not gone: it is tried again, after a while.
+func (w *worker) finish() (gone bool) {
 	if err := w.agent.remove(w.agent.ctx, w.pod); err != nil {
-		w.agent.log.Error("can't remove what a pod left", "pod", w.name(), "err", err)
+		w.sandboxStays(err)
+		return false
 	}
 	w.agent.cfg.Publish(w.agent.ctx, w.pod, w.status, true)
+	return true
 }
 
 // retryNow makes what failed be tried again at once.
@@ -322,13 +336,17 @@ func (w *worker) lib() string { return filepath.Join(w.agent.cfg.Lib, string(w.u
 
 // bundle is the directory of one run of a container.
 func (w *worker) bundle(name string, number int) string {
-	return filepath.Join(w.dir(), name, strconv.Itoa(number))
+	return filepath.Join(containersDir(w.dir()), name, strconv.Itoa(number))
 }
 
 // root is where the root of one run of a container is mounted.
 func (w *worker) root(name string, number int) string {
-	return filepath.Join(w.lib(), "containers", name, strconv.Itoa(number))
+	return filepath.Join(containersDir(w.lib()), name, strconv.Itoa(number))
 }
+
+// containersDir is where a pod's directory has its containers. They have it to
+// themselves: beside them lies shm, in which containers make what they like.
+func containersDir(pod string) string { return filepath.Join(pod, "containers") }
 
 // logs is where the pod's containers log to.
 func (w *worker) logs() string { return logDir(w.agent.cfg.Log, w.namespace, w.podName, w.uid) }
