@@ -167,11 +167,13 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err := d.reader.Restore(d.memory); err != nil {
 		d.Log.Error("some last good versions of files are lost", "err", err)
 	}
-	d.scan()
-	d.publishNode()
+	// Before the files are looked at: what that starts must not be taken for
+	// something that an earlier daemon left.
 	if err := d.agent.Run(ctx, d.pods()); err != nil {
 		return err
 	}
+	d.scan()
+	d.publishNode()
 	d.agent.Sync(d.pods())
 	go d.watchFiles(ctx, sources)
 	go d.host.weighSlices(ctx)
@@ -181,7 +183,9 @@ func (d *Daemon) start(ctx context.Context) error {
 }
 
 // adopt takes decisions about running pods that were not saved in time back
-// from what the agent kept beside the pods.
+// from what the agent kept beside the pods. Where the record has a pod of the
+// same name with another UID, that one is older: its replacement is decided on
+// only after nothing of it was left on the host.
 func (d *Daemon) adopt() error {
 	found, err := d.agent.Found()
 	if err != nil {
@@ -190,7 +194,7 @@ func (d *Daemon) adopt() error {
 	values := make(map[record.Name]json.RawMessage)
 	for _, p := range found {
 		name := record.Name{Section: record.Decisions, Key: podKey(p).String()}
-		if d.own.Entries[name].Value != nil || p.Spec.NodeName != d.Config.Node {
+		if p.Spec.NodeName != d.Config.Node || hasUID(d.own.Entries[name].Value, p.UID) {
 			continue
 		}
 		if values[name], err = json.Marshal(p); err != nil {
@@ -201,6 +205,12 @@ func (d *Daemon) adopt() error {
 		d.store.Save(d.own.Publish(d.clock.Now(), values))
 	}
 	return nil
+}
+
+// hasUID says whether a decision is about the pod of that UID.
+func hasUID(decision json.RawMessage, uid types.UID) bool {
+	var p v1.Pod
+	return decision != nil && json.Unmarshal(decision, &p) == nil && p.UID == uid
 }
 
 func (d *Daemon) watchFiles(ctx context.Context, sources []manifests.Source) {
