@@ -44,8 +44,6 @@ type host struct {
 	network    *podnet.Network
 	networkErr error // why there is no pod network
 	dns        *dnsd.Server
-
-	deviceFilter bool // containers can be kept from devices
 	capacity     v1.ResourceList
 	ips          []string
 	dirtyZone    chan struct{}  // holds one: pods' addresses may have changed
@@ -81,7 +79,6 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 		Controllers: h.scopes.Controllers(), CgroupV1: h.scopes.CgroupV1(), PodPidsLimit: d.Config.Runtime.PodPidsLimit,
 		HugePageSizes: hugePages, AllocatableMemory: h.capacity.Memory().Value(),
 	}
-	h.deviceFilter = canFilterDevices(d)
 	n := d.Config.Network
 	h.network, h.networkErr = podnet.Open(podnet.Config{
 		Bridge: n.Bridge, PodCIDRs: n.PodCIDRs, NonMasquerade: n.NonMasqueradeCIDRs, MTU: n.MTU, Dir: d.path("run/shoal/net"),
@@ -199,7 +196,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Events:         d.events,
 		ResolvConf:     h.resolvConf,
 		Publish:        d.publishStatus,
-		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d), NoDeviceFilter: !h.deviceFilter,
+		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d),
 		LogMaxSize: d.Config.Logs.MaxBytes, LogMaxFiles: d.Config.Logs.MaxFiles,
 		Now: d.Now, Logger: d.Log,
 	}
@@ -226,17 +223,6 @@ func mayRaiseLimits() bool {
 	var data [2]unix.CapUserData
 	err := unix.Capget(&header, &data[0])
 	return err == nil && data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
-}
-
-// canFilterDevices says whether an OCI runtime can load its device filter, a
-// BPF program on cgroup v2: crun locks memory without limit for it.
-func canFilterDevices(d *Daemon) bool {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err == nil && limit.Max == unix.RLIM_INFINITY || mayRaiseLimits() {
-		return true
-	}
-	d.Log.Warn("shoald may not lock memory without limit (RLIMIT_MEMLOCK, CAP_SYS_RESOURCE): containers can open any device that they can make")
-	return false
 }
 
 // check repairs what others may have broken.

@@ -117,8 +117,8 @@ func (d *Daemon) nodeConditions() []v1.NodeCondition {
 	if d.host.runtime.CgroupManager == "disabled" {
 		missing, limits = append(missing, "containers"), limits+"; limits hold for a pod as a whole, not for each container"
 	}
-	if !d.host.deviceFilter {
-		missing, limits = append(missing, "devices"), limits+"; devices are not filtered"
+	if !mayRaiseLimits() { // the OCI runtime can load no device filter then
+		missing, limits = append(missing, "devices"), limits+"; devices are not filtered, so containers get no CAP_MKNOD"
 	}
 	network := "pods have a network of their own"
 	if err := d.host.networkErr; err != nil {

@@ -56,7 +56,6 @@ type Config struct {
 
 	SeccompDefault bool
 	MinOOMScoreAdj int   // the lowest that this daemon may give a process
-	NoDeviceFilter bool  // the OCI runtime can't load device filters here: pods may open any device they can make
 	LogMaxSize     int64 // bytes at which a container's log is rotated; 0: 10 MiB, the kubelet's containerLogMaxSize
 	LogMaxFiles    int   // kept of each container's run; 0: 5, the kubelet's containerLogMaxFiles
 	Now            func() time.Time

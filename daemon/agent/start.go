@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -166,9 +165,6 @@ func (j job) createAndStart(ctx context.Context, cfg container.Config, img image
 	spec, err := container.Spec(cfg)
 	if err != nil {
 		return err
-	}
-	if j.w.agent.cfg.NoDeviceFilter && spec.Linux.Resources != nil {
-		spec.Linux.Resources.Devices = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
 	}
 	var cgroup *os.File
 	if j.cgroup != "" {
