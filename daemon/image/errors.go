@@ -61,7 +61,6 @@ func explain(host string, err error) error {
 	if full := diskFull(err); full != nil {
 		return full
 	}
-	err = withoutQuery(err)
 	var status *transport.Error
 	var record tls.RecordHeaderError
 	var verify *tls.CertificateVerificationError

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,6 +139,29 @@ func TestRemoveSparesWhatIsSharedOrUsed(t *testing.T) {
 	}
 	if err := s.Remove(all[0].ID, unused); err != nil || layers() != 0 {
 		t.Errorf("by id: %v, %d layers", err, layers())
+	}
+}
+
+// A pull that found a layer present must still find it when it records its image.
+func TestRemoveSparesLayersOfPullsUnderWay(t *testing.T) {
+	needRoot(t)
+	reg := newRegistry(t)
+	base, slow := layerOf(t, file("base", "b")), layerOf(t, file("slow", "s"))
+	reg.push(t, "one", hostImage(t, base))
+	reg.push(t, "two", hostImage(t, base, slow))
+	digest, _ := slow.Digest()
+	s := openStore(t, Config{})
+	pulled(t, s, reg.host+"/one")
+	reg.spoil = func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, digest.String()) {
+			if err := s.Remove(reg.host+"/one", nil); err != nil {
+				t.Error(err)
+			}
+		}
+		return false
+	}
+	if got := listing(t, mounted(t, pulled(t, s, reg.host+"/two"))); got != "base b\nslow s\n" {
+		t.Errorf("got %q", got)
 	}
 }
 

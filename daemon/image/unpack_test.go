@@ -34,6 +34,10 @@ func TestHostileLayersStayInside(t *testing.T) {
 		"absolute name":            {file("/outside/x", "evil")},
 		"relative symlink":         {link(tar.TypeSymlink, "a", "../../outside"), file("a/x", "evil")},
 		"absolute symlink":         {link(tar.TypeSymlink, "a", "OUTSIDE"), file("a/x", "evil")},
+		"new file by symlink":      {link(tar.TypeSymlink, "a", "OUTSIDE"), file("a/new", "evil")},
+		"new directory by symlink": {link(tar.TypeSymlink, "a", "OUTSIDE/sub"), directory("a/new", 0o777), file("a/b/c", "evil")},
+		"new device by dot dot":    {link(tar.TypeSymlink, "a", "../outside"), {Header: tar.Header{Typeflag: tar.TypeChar, Name: "a/null", Devmajor: 1, Devminor: 3}}},
+		"whiteout of new name":     {link(tar.TypeSymlink, "a", "OUTSIDE"), file("a/.wh.new", "")},
 		"chain of symlinks":        {link(tar.TypeSymlink, "a", "b/.."), link(tar.TypeSymlink, "b", "OUTSIDE/sub"), file("a/x", "evil")},
 		"symlink as file":          {link(tar.TypeSymlink, "x", "OUTSIDE/x"), file("x", "evil")},
 		"symlink as directory":     {link(tar.TypeSymlink, "a", "OUTSIDE"), directory("a", 0o777)},
@@ -83,7 +87,8 @@ func outsideState(t testing.TB, base, outside string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("%s%v mode=%o links=%d dir=%o", listing(t, outside), names, st.Mode, st.Nlink, dir.Mode)
+	opaque, _ := unix.Lgetxattr(base, opaqueXattr, make([]byte, 10))
+	return fmt.Sprintf("%s%v mode=%o links=%d dir=%o opaque=%d", listing(t, outside), names, st.Mode, st.Nlink, dir.Mode, opaque)
 }
 
 func TestLayerKeepsOwnersModesTimesLinksAndAttributes(t *testing.T) {
