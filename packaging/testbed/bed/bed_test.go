@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -360,7 +361,7 @@ func leftovers(t *testing.T, name string) []string {
 
 func TestNothingStaysWhenTheOwnerIsKilled(t *testing.T) {
 	needMachine(t)
-	const name = "test-killed-owner"
+	name := fmt.Sprintf("test-killed-owner-%d", os.Getpid())
 	owner := startOwner(t, name)
 	if got := leftovers(t, name); len(got) < 3 {
 		t.Fatalf("the search for leftovers is blind: it sees only %q of a living bed", got)
@@ -373,7 +374,7 @@ func TestNothingStaysWhenTheOwnerIsKilled(t *testing.T) {
 
 func TestNothingStaysWhenTheSupervisorIsKilledToo(t *testing.T) {
 	needMachine(t)
-	const name = "test-killed-supervisor"
+	name := fmt.Sprintf("test-killed-supervisor-%d", os.Getpid())
 	owner := startOwner(t, name)
 	pid, err := bedPlace(name).supervisor()
 	if err != nil || pid == 0 {

@@ -67,7 +67,7 @@ func (f *full) start() error {
 		}
 		a := f.host.Addr.As4()
 		args := append(qemu(f.base, f.kvm),
-			"-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0",
+			"-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0 module_blacklist=kvm,kvm_amd,kvm_intel,powernow_k8",
 			"-smp", "2", "-m", "1536",
 			"-drive", "if=virtio,format=qcow2,cache=unsafe,file="+f.file("root.qcow2"),
 			"-drive", "if=virtio,format=raw,readonly=on,file="+f.file("testbed.raw"),
@@ -91,7 +91,7 @@ func qemu(base string, kvm bool) []string {
 	if kvm {
 		return append(args, "-accel", "kvm", "-cpu", "host")
 	}
-	return append(args, "-accel", "tcg,thread=multi", "-cpu", "max,-svm,-vmx")
+	return append(args, "-accel", "tcg,thread=multi", "-cpu", "max")
 }
 
 // serveAgent lets many callers share the one virtio-serial port behind which the agent is: requests that come in on the

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -88,7 +89,16 @@ func (p place) supervisor() (int, error) {
 	} else if !errors.Is(err, unix.EWOULDBLOCK) {
 		return 0, err
 	}
-	return strconv.Atoi(string(text))
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", p.lock(), err)
+	}
+	// Should only the bed's other processes still hold the lock, the number may be anyone's by now.
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || !strings.Contains(string(cmdline), "supervise\x00"+string(p)) {
+		return 0, nil
+	}
+	return pid, nil
 }
 
 func (p place) readSpec() (spec, error) {
