@@ -95,7 +95,7 @@ func (p *pull) run(ctx context.Context) (Image, error) {
 		}
 		failed = append(failed, err)
 		if i+1 < len(endpoints) {
-			p.store.log.Warn("mirror failed", "image", p.named.String(), "mirror", e.host(), "error", err)
+			p.store.log.Warn("mirror failed", "image", p.named.String(), "mirror", e.host(), "err", err)
 		}
 	}
 	if len(failed) == 1 {

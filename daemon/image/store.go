@@ -269,7 +269,7 @@ func (s *Store) use(id string, now time.Time) Image {
 	rec := s.images[id]
 	rec.used = now
 	if err := os.Chtimes(s.recordFile(id), now, now); err != nil {
-		s.log.Warn("note use of image", "image", id, "error", err)
+		s.log.Warn("note use of image", "image", id, "err", err)
 	}
 	return s.image(rec)
 }

@@ -2,8 +2,6 @@ package image
 
 import (
 	"archive/tar"
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,12 +12,8 @@ import (
 	"os"
 	"path"
 	"strings"
-	"syscall"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,7 +28,6 @@ const (
 	maxEntries   = 4 << 20   // files of one layer; a full Debian desktop has 0.3 million
 	maxDirBytes  = 256 << 20 // sum of the lengths of directories' names, which are kept in memory until the end
 	maxPath      = unix.PathMax - 1
-	maxZstdWin   = 128 << 20 // what zstd --long=27 produces; the decoder's memory
 	opaqueXattr  = "trusted.overlay.opaque"
 	whiteoutMark = ".wh."
 	aufsMark     = ".wh..wh." // aufs' own bookkeeping, to be skipped, save opaqueMark
@@ -92,45 +85,6 @@ func streamError(err error) error {
 		return diskFull(err)
 	}
 	return invalidf("unpack layer: %w", err)
-}
-
-// decompress looks at the first bytes, because media types and file names lie.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	br := bufio.NewReaderSize(r, 256<<10)
-	magic, err := br.Peek(4)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	switch {
-	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		zr, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, invalidf("gzip: %w", err)
-		}
-		return zr, nil
-	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		zr, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWin))
-		if err != nil {
-			return nil, invalidf("zstd: %w", err)
-		}
-		return zr.IOReadCloser(), nil
-	case bytes.HasPrefix(magic, []byte("BZh")), bytes.HasPrefix(magic, []byte{0xfd, '7', 'z', 'X'}):
-		return nil, invalidf("compressed with bzip2 or xz; only gzip, zstd and none are supported")
-	}
-	return io.NopCloser(br), nil
-}
-
-// ctxReader ends a copy when ctx ends.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *ctxReader) Read(p []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 type dirTimes struct {
@@ -547,92 +501,4 @@ func kindOf(parent int, base string) (fileKind, error) {
 		return isWhiteout, nil
 	}
 	return isOther, nil
-}
-
-// setAttributes sets owner, extended attributes and mode, in this order: chown clears set-uid bits and capabilities.
-func setAttributes(parent int, base string, hdr *tar.Header) error {
-	if err := unix.Fchownat(parent, base, hdr.Uid, hdr.Gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	if err := setXattrs(procPath(parent, base), hdr); err != nil {
-		return err
-	}
-	if hdr.Typeflag == tar.TypeSymlink {
-		return nil
-	}
-	return unix.Fchmodat(parent, base, tarMode(hdr), 0) // base is ours and no symlink
-}
-
-// setXattrs sets what tar keeps as PAX records. trusted.* is overlayfs' own; a layer that could set it could redirect
-// its directories into others. What the file system does not know (SELinux labels, ...) is dropped, as tar does.
-func setXattrs(file string, hdr *tar.Header) error {
-	for key, value := range hdr.PAXRecords {
-		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
-		if !ok || !strings.HasPrefix(attr, "user.") && !strings.HasPrefix(attr, "security.") {
-			continue
-		}
-		err := unix.Lsetxattr(file, attr, []byte(value), 0)
-		unsuited := err == unix.EPERM && hdr.Typeflag != tar.TypeReg && hdr.Typeflag != tar.TypeDir // xattr(7), user.*
-		if err != nil && err != unix.ENOTSUP && !unsuited {
-			return fmt.Errorf("extended attribute %.100q: %w", attr, err)
-		}
-	}
-	return nil
-}
-
-// procPath names base in an open directory, or the directory itself, for calls that have no *at form.
-func procPath(dir int, base string) string {
-	if base == "" {
-		return fmt.Sprintf("/proc/self/fd/%d", dir)
-	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", dir, base)
-}
-
-func tarMode(hdr *tar.Header) uint32 { return uint32(hdr.Mode & 0o7777) }
-
-// tarTimes clamps what does not fit a file system's inode.
-func tarTimes(hdr *tar.Header) []unix.Timespec {
-	access := hdr.AccessTime
-	if access.IsZero() {
-		access = hdr.ModTime
-	}
-	return []unix.Timespec{timespec(access), timespec(hdr.ModTime)}
-}
-
-func timespec(t time.Time) unix.Timespec {
-	sec := min(max(t.Unix(), 0), math.MaxUint32)
-	return unix.Timespec{Sec: sec, Nsec: int64(t.Nanosecond())}
-}
-
-// space keeps a layer from filling the disk of the whole host: writing ends while some is left.
-type space struct {
-	fd   int
-	left int64 // bytes until the next look
-}
-
-const (
-	inodeCost    = 4 << 10 // what a file takes beside its content, about
-	spaceStep    = 64 << 20
-	spaceReserve = 512 << 20 // or 5 % of a small disk
-)
-
-func (s *space) take(n int) error {
-	if s.left -= int64(n); s.left > 0 {
-		return nil
-	}
-	s.left = spaceStep
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(s.fd, &fs); err != nil {
-		return err
-	}
-	return enough(fs, spaceStep)
-}
-
-// enough says whether the file system can take n more bytes and keep its reserve.
-func enough(fs unix.Statfs_t, n int64) error {
-	reserve := min(spaceReserve, int64(fs.Blocks)*fs.Bsize/20)
-	if int64(fs.Bavail)*fs.Bsize < n+reserve || fs.Files > 0 && fs.Ffree < 1000 {
-		return fmt.Errorf("it would leave less than %d MiB or 1000 inodes free: %w", reserve>>20, syscall.ENOSPC)
-	}
-	return nil
 }
