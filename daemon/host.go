@@ -44,13 +44,13 @@ type host struct {
 	network    *podnet.Network
 	networkErr error // why there is no pod network
 	dns        *dnsd.Server
-	capacity     v1.ResourceList
-	ips          []string
-	dirtyZone    chan struct{}  // holds one: pods' addresses may have changed
-	dirtyQoS     chan []*v1.Pod // holds one: the newest list of pods
+	capacity   v1.ResourceList
+	ips        []string
+	dirtyZone  chan struct{}  // holds one: pods' addresses may have changed
+	dirtyQoS   chan []*v1.Pod // holds one: the newest list of pods
 
 	mu     sync.Mutex
-	resolv dnsd.Resolv // the host's resolvers, read again now and then
+	resolv dnsd.Resolv // the host's resolvers, read again now and then; mu guards d.Config.DNS as well
 }
 
 // openHost opens everything that a pod needs. What a pod can do without is an
@@ -307,8 +307,17 @@ func (h *host) dnsConfig() dnsd.Config {
 	return c
 }
 
+// setUpstreams replaces the configured resolvers.
+func (h *host) setUpstreams(list []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.d.Config.DNS.Upstreams = list
+}
+
 // upstreams are the resolvers to forward to.
 func (h *host) upstreams() []netip.AddrPort {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	var list []netip.AddrPort
 	for _, u := range h.d.Config.DNS.Upstreams {
 		if a, err := config.Upstream(u); err == nil {
@@ -318,8 +327,6 @@ func (h *host) upstreams() []netip.AddrPort {
 	if len(list) > 0 {
 		return list
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	for _, a := range h.resolv.Nameservers {
 		list = append(list, netip.AddrPortFrom(a, 53))
 	}

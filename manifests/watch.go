@@ -59,7 +59,7 @@ func Watch(ctx context.Context, sources []Source, changed func(), log *slog.Logg
 			}
 			settle.Reset(max(0, min(settleAfter, settleAtMost-now.Sub(burst))))
 		case err := <-notify.Errors:
-			log.WarnContext(ctx, "manifest events were lost", "error", err)
+			log.WarnContext(ctx, "manifest events were lost", "err", err)
 			settle.Reset(0)
 		case <-settle.C:
 			// Directories first: what appears in a new one after it was
@@ -169,7 +169,7 @@ func (w *watcher) watch(path string, names map[string]bool) bool {
 	if err := w.notify.Add(path); err != nil {
 		if !w.refused[path] && !errors.Is(err, fs.ErrNotExist) {
 			w.refused[path] = true
-			w.log.Warn("manifest directory is not watched; changes are seen at the next scan", "path", path, "error", err)
+			w.log.Warn("manifest directory is not watched; changes are seen at the next scan", "path", path, "err", err)
 		}
 		return false
 	}

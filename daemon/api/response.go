@@ -59,7 +59,7 @@ func (t *tracked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known apierrors.APIStatus
 	if !errors.As(err, &known) {
-		s.Log.Error("api_request_failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		s.Log.Error("api_request_failed", "method", r.Method, "path", r.URL.Path, "err", err)
 		known = apierrors.NewInternalError(err)
 	}
 	status := known.Status()

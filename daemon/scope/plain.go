@@ -117,7 +117,7 @@ func (h *plain) enableDown(dir string) {
 	at := h.root
 	for name := range strings.SplitSeq(rel, "/") {
 		if err := enable(at); err != nil {
-			h.log.Debug("cgroup controllers stay off", "cgroup", at, "error", err)
+			h.log.Debug("cgroup controllers stay off", "cgroup", at, "err", err)
 		}
 		at = filepath.Join(at, name)
 	}
