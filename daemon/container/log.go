@@ -20,7 +20,7 @@ func (r *Runtime) ReopenLog(ctx context.Context, dir string) error {
 		return fmt.Errorf("reopen log: %w", err)
 	}
 	err := control(dir, "2 0 0\n")
-	if errors.Is(err, unix.ENXIO) {
+	if errors.Is(err, unix.ENXIO) || errors.Is(err, unix.EPIPE) { // EPIPE: it is just ending
 		return nil
 	}
 	if err != nil {

@@ -2,7 +2,10 @@ package container
 
 import (
 	"os"
+	"os/exec"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,11 +18,19 @@ func TestTheFirstThreadKeepsItsNamespaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 200 {
-		if err := onOwnThread(func() error { return unix.Unshare(unix.CLONE_NEWNS) }); err != nil {
-			t.Fatal(err)
-		}
+	// Which threads run these is up to the scheduler; of so many, some would
+	// be the first.
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			for range 10 {
+				if err := onOwnThread(func() error { return unix.Unshare(unix.CLONE_NEWNS) }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 	}
+	all.Wait()
 	if after, err := os.Readlink("/proc/self/ns/mnt"); err != nil || after != before {
 		t.Errorf("%s became %s, %v", before, after, err)
 	}
@@ -139,5 +150,35 @@ func TestOrphansAreFound(t *testing.T) {
 	}
 	if err := StopSandbox(dir); err != nil || sb.Alive() {
 		t.Errorf("StopSandbox: %v, alive %v", err, sb.Alive())
+	}
+}
+
+func TestTheLockIsHeldByAForkedChild(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.OpenFile(dir+"/"+lockFile, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command("sleep", "1000") // stands for one that has not reached its execve
+	child.ExtraFiles = []*os.File{f}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	settled := make(chan error, 1)
+	go func() { settled <- settle(dir) }()
+	select {
+	case err := <-settled:
+		t.Errorf("settled while the child holds the lock: %v", err)
+		settled <- err
+	case <-time.After(100 * time.Millisecond):
+	}
+	child.Process.Kill()
+	child.Wait()
+	if err := <-settled; err != nil {
+		t.Error(err)
 	}
 }
