@@ -1,26 +1,26 @@
 # Shoal on a fresh Debian 12 machine, as root: `make demo` shows it, `make test` tests it. `make help` lists the rest.
 
-VERSION    ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog 2>/dev/null)
+VERSION    ?= $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
 GO_VERSION := $(shell sed -n 's/^go //p' go.mod)
 
 # The machine's own go if it can read go.mod (one that is older but knows toolchains fetches the right one by itself), else
-# the one that `make deps` puts into .cache. Tests call `go` too, so it is put on the PATH.
-GO_FETCHED := $(CURDIR)/.cache/go$(GO_VERSION)
+# one that is fetched into .cache. Tests call `go` too, so it is put on the PATH.
 ifeq ($(shell go list -m 2>/dev/null),)
-export PATH := $(GO_FETCHED)/bin:$(PATH)
+FETCHED := $(CURDIR)/.cache/go$(GO_VERSION)
+export PATH := $(FETCHED)/bin:$(PATH)
 endif
 export CGO_ENABLED ?= 0
-# The tree is built from tarballs and by root in others' checkouts: git's stamp would fail there, the version says enough.
-export GOFLAGS ?= -buildvcs=false
+# The same for builds and tests, which so share what is compiled. Git's stamp fails in a tarball and in another user's
+# checkout, and the version says enough.
+export GOFLAGS ?= -trimpath -buildvcs=false
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+PROGRAMS ?= ./cmd/shoald ./cmd/shoal ./packaging/testbed
 
-LDFLAGS := -s -w$(if $(VERSION), -X main.version=$(VERSION))
-# Hosts are booted by these; everything else is a unit or a golden test, or needs no more than this machine's kernel.
+# Tests that boot hosts; all others need no more than this machine's kernel.
 BEDS := ./packaging/testbed/...
-UNITS = $(shell go list ./... | grep -v /packaging/testbed)
+UNITS = $$(go list ./... | grep -v /packaging/testbed)
 # Everything with goroutines of our own. The CLI has none, and its dependencies take minutes to build with -race.
-RACY = $(shell go list ./... | grep -v -e /packaging/testbed -e /cmd/shoal$$)
-
-PREFIX ?= /usr
+RACY = $$(go list ./... | grep -v -e /packaging/testbed -e /cmd/shoal$$)
 
 .PHONY: help deps build check test arm64 fuzz deb install demo clean
 help: ## list the targets
@@ -31,15 +31,15 @@ PACKAGES := ca-certificates git make gcc libc6-dev dpkg-dev debhelper crun conmo
 
 deps: ## install with apt what is missing, and fetch Go if the machine's is too old
 	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
-	go list -m >/dev/null 2>&1 || command -v go >/dev/null || missing="$$missing golang-go"; \
+	command -v go >/dev/null || missing="$$missing golang-go"; \
 	test -z "$$missing" || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing >/dev/null; }
-	@go list -m >/dev/null 2>&1 || $(MAKE) -s $(GO_FETCHED)
-	@go run ./packaging/testbed deps
+	@$(MAKE) -s $(FETCHED) build
+	@bin/testbed deps
 
 # Any go fetches the toolchain as a module and checks it against the checksum database; one older than 1.21 does not know
 # what it is, and leaves out the mode bits. It would not read our go.mod either: hence `cd /`.
-$(GO_FETCHED):
+$(FETCHED):
 	@echo "fetching Go $(GO_VERSION)"
 	@mkdir -p $(@D) && rm -rf $@.partial && cd / && \
 	module=golang.org/toolchain@v0.0.1-go$(GO_VERSION).linux-$$(dpkg --print-architecture) && \
@@ -47,20 +47,19 @@ $(GO_FETCHED):
 	cp -r "$$(go env GOMODCACHE)/$$module" $@.partial && chmod -R u+w $@.partial && \
 	chmod 755 $@.partial/bin/* $@.partial/pkg/tool/*/* && mv $@.partial $@
 
-build: ## build bin/shoald, bin/shoal and bin/testbed
-	go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./cmd/shoald ./cmd/shoal ./packaging/testbed
+build: $(FETCHED) ## build bin/shoald, bin/shoal and bin/testbed
+	go build -ldflags "$(LDFLAGS)" -o bin/ $(PROGRAMS)
 
 check: ## the inner loop: format, vet, unit and golden tests
 	@bad=$$(gofmt -l cmd daemon dnsd manifests packaging proxy storage); test -z "$$bad" || { echo "gofmt -w" $$bad; exit 1; }
 	go vet ./...
 	go test $(UNITS)
 
-test: deps build check ## everything: check, again with the race detector, and on hosts of the test-bed
+test: deps check deb ## everything: check, again with the race detector, and on hosts of the test-bed
 	CGO_ENABLED=1 go test -race $(RACY)
 	go test -timeout 20m -p 1 $(BEDS)
 
 arm64: ## build everything for arm64
-	GOARCH=arm64 go build -trimpath -o /dev/null ./cmd/shoald
 	GOARCH=arm64 go build ./...
 
 FUZZTIME ?= 1m
@@ -68,5 +67,29 @@ fuzz: ## run every fuzz target for FUZZTIME (1m)
 	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func | |' | sort | while read dir target; do \
 		echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir || exit 1; done
 
-clean: ## remove what was built
-	rm -rf bin
+# Debian's tools write next to the source and above it, hence a copy. The package is compressed for speed: `dpkg-buildpackage`
+# by itself makes a small one.
+deb: $(FETCHED) ## build bin/shoal_VERSION_ARCH.deb
+	@rm -rf .cache/deb && mkdir -p .cache/deb/shoal bin
+	@git ls-files -co --exclude-standard -z | xargs -0 -r sh -c 'for f; do test ! -e "$$f" || printf "%s\0" "$$f"; done' sh | \
+		tar -c --null -T - | tar -x -C .cache/deb/shoal
+	@cd .cache/deb/shoal && DEB_BUILD_OPTIONS=quick dpkg-buildpackage -b -uc -us -d >../log 2>&1 || { tail -30 ../log; exit 1; }
+	@rm -f bin/shoal_*.deb && mv .cache/deb/shoal_*.deb bin/ && rm -rf .cache/deb && ls bin/shoal_*.deb
+
+# What the package has. The completions need a shoal of the machine that builds.
+install:
+	install -D -m 755 bin/shoald $(DESTDIR)/usr/sbin/shoald
+	install -D -m 755 bin/shoal $(DESTDIR)/usr/bin/shoal
+	install -D -m 644 packaging/config/shoal.toml $(DESTDIR)/etc/shoal/shoal.toml
+	install -D -m 644 packaging/systemd/shoald.service $(DESTDIR)/lib/systemd/system/shoald.service
+	install -D -m 644 packaging/systemd/shoal.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/shoal.conf
+	install -D -m 644 packaging/systemd/shoal.sysusers $(DESTDIR)/usr/lib/sysusers.d/shoal.conf
+	install -d $(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)/usr/share/zsh/vendor-completions
+	GOARCH= go run -ldflags "$(LDFLAGS)" ./cmd/shoal completion bash > $(DESTDIR)/usr/share/bash-completion/completions/shoal
+	GOARCH= go run -ldflags "$(LDFLAGS)" ./cmd/shoal completion zsh > $(DESTDIR)/usr/share/zsh/vendor-completions/_shoal
+
+demo: deps deb ## a host with pods, step by step
+	@packaging/demo/run bin/shoal_*.deb
+
+clean: ## remove what was built; Go's caches and the test-bed's stay
+	rm -rf bin .cache/deb

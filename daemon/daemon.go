@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -48,6 +49,7 @@ type Daemon struct {
 
 	calls   chan func()   // run in the loop
 	scanned chan struct{} // holds one: look at the files
+	hangups chan os.Signal
 
 	clock   *record.Clock
 	store   *record.Store
@@ -71,10 +73,11 @@ type Daemon struct {
 func Run(ctx context.Context, o Options) error {
 	d := &Daemon{
 		Options: o, started: o.Now(),
-		calls: make(chan func()), scanned: make(chan struct{}, 1),
+		calls: make(chan func()), scanned: make(chan struct{}, 1), hangups: hangups(),
 		clock: record.NewClock(o.Now), view: view.New(o.Now()),
 		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
 	}
+	defer signal.Stop(d.hangups)
 	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)
 	if err := d.openStore(); err != nil {
 		return err
@@ -257,6 +260,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 			notify("STATUS=" + d.summary())
 		case <-watchdog.C:
 			notify("WATCHDOG=1")
+		case <-d.hangups:
+			d.reload()
 		case <-ctx.Done():
 			return nil
 		}

@@ -33,6 +33,7 @@ func run(args []string, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	file := flags.String("config", "", "configuration `file` (default "+config.Path+", which may be missing)")
 	check := flags.Bool("check", false, "read the configuration, say what is wrong with it, and exit")
+	purge := flags.Bool("purge", false, "end every pod of this host, remove all that shoald made, and exit; /etc/shoal stays")
 	verbose := flags.Bool("debug", false, "log more")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -59,10 +60,14 @@ func run(args []string, stderr io.Writer) error {
 	debug.SetGCPercent(50)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return daemon.Run(ctx, daemon.Options{
+	options := daemon.Options{
 		Root: "/", Config: cfg, Version: version, Now: time.Now, Log: logger(stderr, *verbose),
 		Reload: func() (*config.Config, error) { return config.Read(path, required) },
-	})
+	}
+	if *purge {
+		return daemon.Purge(ctx, options)
+	}
+	return daemon.Run(ctx, options)
 }
 
 // logger writes key=value lines to stderr, which systemd hands to the journal;
