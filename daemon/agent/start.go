@@ -207,7 +207,7 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 	}
 	cfg = container.Config{
 		ID: j.w.id(c.Name, number), Pod: j.pod, Container: &expanded, Attempt: number,
-		Image: img.Config, Masked: img.Masked, Env: env, Sandbox: j.sandbox,
+		Image: img.Config, Env: env, Sandbox: j.sandbox,
 		CgroupParent: j.path, Resources: scope.ContainerResources(j.pod, c, j.w.agent.cfg.Limits),
 		OOMScoreAdj: max(j.w.agent.cfg.MinOOMScoreAdj, scope.OOMScoreAdj(j.pod, c, j.w.agent.cfg.Node.Allocatable.Memory().Value())),
 		Dir:         dir, LogPath: logFile, SeccompDefault: j.w.agent.cfg.SeccompDefault,
