@@ -280,7 +280,9 @@ func (x *execution) drain(console *net.UnixListener) {
 	done := make(chan struct{})
 	go func() { x.out.Wait(); close(done) }()
 	if console != nil {
-		console.SetDeadline(time.Now()) // one that was not used yet never will be
+		// The terminal of a short command may still wait to be received; one
+		// that the OCI runtime has not sent by now never comes.
+		console.SetDeadline(time.Now().Add(execGrace))
 	}
 	for {
 		select {

@@ -88,6 +88,20 @@ func TestExecOnATerminal(t *testing.T) {
 	}
 }
 
+func TestExecOfAShortCommandLosesNoOutput(t *testing.T) {
+	b := newBed(t)
+	cfg := b.run("sleep 1000")
+	for _, tty := range []bool{false, true} {
+		for range 20 {
+			var out bytes.Buffer
+			code, err := b.Exec(t.Context(), cfg.Dir, ExecOptions{Cmd: []string{"echo", "hi"}, TTY: tty, Stdout: &out})
+			if err != nil || code != 0 || strings.TrimSpace(out.String()) != "hi" {
+				t.Fatalf("tty %v: %d, %v, %q", tty, code, err, out.String())
+			}
+		}
+	}
+}
+
 func TestExecEndsWithItsContext(t *testing.T) {
 	for _, tty := range []bool{false, true} {
 		t.Run(fmt.Sprint("tty ", tty), func(t *testing.T) {
