@@ -19,10 +19,10 @@ type Snapshot struct {
 	Cgroups    []string // directories below shoal.slice, from the root of the hierarchy
 	Scopes     []string // units shoal-*.scope
 	Links      []string
-	Neighbours []string // permanent ones on the pods' bridge
-	HostPorts  []string // elements of the packet filter: "tcp 30080"
-	Leases     []string // UIDs that addresses are given to
-	Files      []string // below /run/shoal, /var/lib/shoal/pods and /var/log/pods
+	Neighbours []string            // permanent ones on the pods' bridge
+	HostPorts  []string            // elements of the packet filter: "tcp 30080"
+	Leases     map[string][]string // addresses by the UID of the pod that has them
+	Files      []string            // below /run/shoal, /var/lib/shoal/pods and /var/log/pods
 }
 
 // Process is one process of the host.
@@ -79,14 +79,16 @@ func parse(text string) (Snapshot, error) {
 	for i, l := range s.Links {
 		s.Links[i], _, _ = strings.Cut(l, "@")
 	}
-	var leases struct{ Pods map[string]json.RawMessage }
+	var leases struct {
+		Pods map[string]struct{ Addrs []string }
+	}
 	if err := json.Unmarshal([]byte(sections["leases"]), &leases); err != nil {
 		return s, fmt.Errorf("leases: %w", err)
 	}
-	for uid := range leases.Pods {
-		s.Leases = append(s.Leases, uid)
+	s.Leases = make(map[string][]string)
+	for uid, l := range leases.Pods {
+		s.Leases[uid] = l.Addrs
 	}
-	slices.Sort(s.Leases)
 	var err error
 	s.HostPorts, err = hostPorts(sections["nft"])
 	return s, err
@@ -152,6 +154,9 @@ func zeroTerminated(s string) []string {
 	return strings.Split(s, "\x00")
 }
 
+// protocols are names that nft prints as numbers here (protocols(5)).
+var protocols = map[string]string{"6": "tcp", "17": "udp", "132": "sctp"}
+
 // hostPorts are the elements of the maps that host ports are translated with: [proto, port], or [address, proto, port].
 func hostPorts(text string) ([]string, error) {
 	var rules struct {
@@ -176,7 +181,11 @@ func hostPorts(text string) ([]string, error) {
 			if !ok || !isList {
 				return nil, fmt.Errorf("nft: element %v of %s is no concatenation", e, r.Map.Name)
 			}
-			ports = append(ports, fmt.Sprintf("%v %v", concat[len(concat)-2], concat[len(concat)-1]))
+			protocol := fmt.Sprint(concat[len(concat)-2])
+			if name, ok := protocols[protocol]; ok {
+				protocol = name
+			}
+			ports = append(ports, fmt.Sprintf("%s %v", protocol, concat[len(concat)-1]))
 		}
 	}
 	slices.Sort(ports)
