@@ -97,8 +97,8 @@ func (s *Server) page(t target, q url.Values, match selector) (page, error) {
 
 func place(o view.Object) string { return o.GetNamespace() + "/" + o.GetName() }
 
-// after is what follows a place in a sorted list. Namespace and name hold no
-// character below "-" but "." in names, so compare them apart.
+// after is what follows a place in a list sorted as the view's are: by
+// namespace, then by name.
 func after(sorted []view.Object, last string) []view.Object {
 	namespace, name, _ := strings.Cut(last, "/")
 	for i, o := range sorted {
