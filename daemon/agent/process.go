@@ -46,13 +46,19 @@ func (w *processWatch) add(pid int, uid types.UID) {
 	}
 }
 
-func (w *processWatch) forget(fd int32) types.UID {
+// forget closes a pidfd. Closing does not take it out of the epoll set as long
+// as a child that is being forked has a copy of it: more would be heard of a
+// number that by then is another file's.
+func (w *processWatch) forget(fd int32) (uid types.UID, known bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	uid := w.pids[fd]
+	if uid, known = w.pids[fd]; !known {
+		return "", false
+	}
 	delete(w.pids, fd)
-	unix.Close(int(fd)) // which takes it out of the epoll set
-	return uid
+	_ = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, int(fd), nil) // ENOENT: it was never in
+	unix.Close(int(fd))
+	return uid, true
 }
 
 // run ends when the daemon does: the descriptor is never closed before.
@@ -67,7 +73,9 @@ func (w *processWatch) run() {
 			return
 		}
 		for _, e := range events[:n] {
-			w.ended(w.forget(e.Fd))
+			if uid, known := w.forget(e.Fd); known {
+				w.ended(uid)
+			}
 		}
 	}
 }
