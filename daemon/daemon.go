@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/agent"
@@ -156,7 +157,11 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err := d.adopt(); err != nil {
 		return err
 	}
-	var all []manifests.Key
+	all := []manifests.Key{d.nodeKey()}
+	for _, ns := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem} {
+		d.used[ns]++ // they exist whether or not something is in them
+		all = append(all, manifests.Key{Kind: "Namespace", Name: ns})
+	}
 	for _, r := range d.records {
 		for name := range r.Entries {
 			if key, err := manifests.ParseKey(name.Key); err == nil {

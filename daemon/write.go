@@ -12,6 +12,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
@@ -116,6 +117,8 @@ func (w writer) delete(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	switch {
 	case key.Kind == "Node" || key.Kind == "Event":
 		return nil, forbidden(key, "it is written by its node alone")
+	case key.Kind == "Namespace" && (key.Name == metav1.NamespaceDefault || key.Name == metav1.NamespaceSystem):
+		return nil, forbidden(key, "this namespace may not be deleted")
 	case key.Kind == "Namespace" && d.used[key.Name] > 0:
 		return nil, forbidden(key, fmt.Sprintf("%d objects are in it: delete them first", d.used[key.Name]))
 	case o.DryRun:

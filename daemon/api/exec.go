@@ -75,7 +75,7 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request, t target, q url.Va
 	set, err := upgrade(w, r, q)
 	if err != nil {
 		// The library has answered, or the connection is no longer HTTP.
-		s.Log.Debug("exec_upgrade_failed", "error", err)
+		s.Log.Debug("exec_upgrade_failed", "err", err)
 		return nil
 	}
 	defer set.close()

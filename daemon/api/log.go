@@ -98,7 +98,7 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request, t target, q url.Val
 	out.flush()
 	ended := func() bool { return s.ended(t, pod, opts.container) || newerAttempt(file) }
 	if err := copyLog(r.Context(), out, file, opts, follow{ended: ended, changed: s.View.Changed}); err != nil && r.Context().Err() == nil {
-		s.Log.Debug("log_stream_ended", "pod", t.name, "namespace", t.namespace, "error", err)
+		s.Log.Debug("log_stream_ended", "pod", t.name, "namespace", t.namespace, "err", err)
 	}
 	return nil
 }
