@@ -66,6 +66,7 @@ type check struct {
 	pods   map[string]Pod       // by UID
 	scopes map[string]string    // UID by the scope's name, of pods that are not over
 	live   map[string]Container // by container id: NAME-NUMBER-UID
+	byPID  []Process
 	found  []string
 }
 
@@ -73,6 +74,9 @@ func newCheck(s Snapshot, pods []Pod) *check {
 	c := &check{
 		Snapshot: s, wanted: make(map[string]Pod), pods: make(map[string]Pod),
 		scopes: make(map[string]string), live: make(map[string]Container),
+	}
+	for _, pid := range slices.Sorted(maps.Keys(s.Processes)) {
+		c.byPID = append(c.byPID, s.Processes[pid])
 	}
 	for _, p := range pods {
 		c.wanted[p.Namespace+"_"+p.Name] = p
@@ -126,7 +130,7 @@ var containerID = regexp.MustCompile(`^([a-z0-9-]+?)-(\d+)-([0-9a-f]{8}-[0-9a-f-
 // findContainers takes every conmon, and what it supervises.
 func (c *check) findContainers() {
 	names := make(map[string]bool)
-	for _, p := range c.Processes {
+	for _, p := range c.byPID {
 		if len(p.Args) == 0 || path.Base(p.Args[0]) != "conmon" {
 			continue
 		}
@@ -149,7 +153,7 @@ func (c *check) findContainers() {
 		}
 		names[m[3]+m[1]] = true
 		found := Container{Pod: pod.String(), Name: m[1], Number: m[2], Conmon: p}
-		for _, child := range c.Processes {
+		for _, child := range c.byPID {
 			if child.Parent == p.PID && path.Base(child.Cgroup) == m[1] {
 				found.Init = child
 			}
@@ -169,7 +173,7 @@ func after(args []string, flag string) string {
 func (c *check) processes() {
 	daemons := 0
 	pauses := make(map[string]int)
-	for _, p := range c.Processes {
+	for _, p := range c.byPID {
 		program := ""
 		if len(p.Args) > 0 {
 			program = path.Base(p.Args[0])
@@ -177,8 +181,10 @@ func (c *check) processes() {
 		scope, leaf := scopeOf(p.Cgroup)
 		uid, ours := c.scopes[scope]
 		switch {
-		case program == "shoald":
+		case program == "shoald" && p.Cgroup == "/system.slice/shoald.service":
 			daemons++
+		case program == "shoald":
+			c.say("%v: shoald outside of its service", p)
 		case program == "crun" && scope == "" && slices.Contains(p.Args, "--root=/run/shoal/crun"):
 			c.say("%v: left over", p)
 		case program == "catatonit" && len(p.Env) == 1 && strings.HasPrefix(p.Env[0], "SHOAL_SANDBOX="):
