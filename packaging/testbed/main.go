@@ -167,10 +167,10 @@ func supervise(log *slog.Logger) *cobra.Command {
 
 func inside(log *slog.Logger) *cobra.Command {
 	return &cobra.Command{
-		Use:    "inside DIR",
+		Use:    "inside DIR CGROUP...",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
-		RunE:   func(_ *cobra.Command, args []string) error { return bed.Inside(args[0], log) },
+		Args:   cobra.RangeArgs(2, 3),
+		RunE:   func(_ *cobra.Command, args []string) error { return bed.Inside(args[0], args[1:], log) },
 	}
 }
 

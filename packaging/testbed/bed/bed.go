@@ -2,6 +2,8 @@ package bed
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -125,7 +127,11 @@ func plan(c Config) (spec, error) {
 		return spec{}, fmt.Errorf("name %q: must be good as a file's name", s.Name)
 	}
 	for i := range count {
-		s.Hosts = append(s.Hosts, hostSpec{Name: fmt.Sprintf("n%d", i+1), Kind: c.Kind, Addr: hostAddr(i + 1)})
+		id := make([]byte, 16)
+		_, _ = rand.Read(id) // never fails, see crypto/rand
+		s.Hosts = append(s.Hosts, hostSpec{
+			Name: fmt.Sprintf("n%d", i+1), Kind: c.Kind, Addr: hostAddr(i + 1), ID: hex.EncodeToString(id),
+		})
 	}
 	return s, nil
 }
@@ -374,7 +380,8 @@ func (b *Bed) end() error {
 
 // vanished waits until the bed's supervisor let go of the lock and removes what it could not.
 func (b *Bed) vanished() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), 3*time.Minute,
+		fmt.Errorf("bed %s does not end: see %s", b.Name(), b.place.log()))
 	defer cancel()
 	lock, err := lockFile(ctx, b.place.lock())
 	if err != nil {

@@ -154,9 +154,7 @@ func testCut(t *testing.T, b *Bed) {
 		}
 		return r.Exit == 0
 	}
-	if !reaches("n1", "n2") || !reaches("n2", "n3") {
-		t.Fatal("hosts don't reach each other before the cut")
-	}
+	eventually(t, "joined", func() bool { return reaches("n1", "n2") && reaches("n2", "n3") })
 	if err := b.Cut(t.Context(), "n1"); err != nil {
 		t.Fatal(err)
 	}
@@ -175,9 +173,7 @@ func testCut(t *testing.T, b *Bed) {
 	if err := b.Heal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !reaches("n1", "n2") || !reaches("n3", "n1") || !reaches("n2", "n3") {
-		t.Error("not healed")
-	}
+	eventually(t, "healed", func() bool { return reaches("n1", "n2") && reaches("n3", "n1") && reaches("n2", "n3") })
 	if err := b.Cut(t.Context(), "n9"); err == nil {
 		t.Error("cutting an unknown host is no error")
 	}
@@ -266,7 +262,7 @@ ip netns del pod; ip link del pods; nft delete table ip pods`, gateway.String())
 func testPowerCut(t *testing.T, h *Host) {
 	before := shell(t, h, `
 systemd-run --quiet --unit=victim sleep infinity
-echo kept > /var/lib/shoal/file; echo kept > /root/file; echo lost > /run/file
+echo kept > /var/lib/shoal/file; echo kept > /root/file; echo lost > /run/file; journalctl --sync; sync
 cat /proc/sys/kernel/random/boot_id`)
 	if err := h.PowerCut(t.Context()); err != nil {
 		t.Fatal(err)

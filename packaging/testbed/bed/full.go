@@ -67,7 +67,8 @@ func (f *full) start() error {
 		}
 		a := f.host.Addr.As4()
 		args := append(qemu(f.base, f.kvm),
-			"-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0 module_blacklist=kvm,kvm_amd,kvm_intel,powernow_k8",
+			"-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0 module_blacklist=kvm,kvm_amd,kvm_intel,powernow_k8"+
+				" systemd.machine_id="+f.host.ID,
 			"-smp", "2", "-m", "1536",
 			"-drive", "if=virtio,format=qcow2,cache=unsafe,file="+f.file("root.qcow2"),
 			"-drive", "if=virtio,format=raw,readonly=on,file="+f.file("testbed.raw"),

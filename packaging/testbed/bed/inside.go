@@ -15,8 +15,9 @@ import (
 )
 
 // Inside is the body of the first process in a bed's namespaces: it makes the network, boots the hosts and does what
-// comes in on the control socket. It returns only when something fails; the bed ends by its death.
-func Inside(dir string, log *slog.Logger) error {
+// comes in on the control socket. It returns only when something fails; the bed ends by its death. The bed's
+// cgroup directories are given: the unified one, then the one in systemd's named hierarchy where the machine has that.
+func Inside(dir string, cgroupDirs []string, log *slog.Logger) error {
 	p := place(dir)
 	s, err := p.readSpec()
 	if err != nil {
@@ -28,9 +29,9 @@ func Inside(dir string, log *slog.Logger) error {
 	if err := makeBridge(); err != nil {
 		return err
 	}
-	groups, err := bedCgroups(s.Name)
-	if err != nil {
-		return err
+	groups := cgroups{unified: cgroupDirs[0]}
+	if len(cgroupDirs) > 1 {
+		groups.named = cgroupDirs[1]
 	}
 	w := &world{place: p, spec: s, log: log}
 	for _, h := range s.Hosts {

@@ -1,8 +1,6 @@
 package bed
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,12 +55,10 @@ func identity(s spec, h hostSpec) map[string]string {
 	for _, other := range s.Hosts {
 		hosts += fmt.Sprintf("%s %s\n", other.Addr, other.Name)
 	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id) // never fails, see crypto/rand
 	return map[string]string{
 		"etc/hostname":        h.Name + "\n",
 		"etc/hosts":           hosts + fmt.Sprintf("%s registry\n", gateway),
-		"etc/machine-id":      hex.EncodeToString(id) + "\n",
+		"etc/machine-id":      h.ID + "\n",
 		"etc/resolv.conf":     fmt.Sprintf("search %s\nnameserver %s\n", strings.TrimSuffix(Domain, "."), gateway),
 		"etc/testbed/network": networkScript(h.Addr),
 	}

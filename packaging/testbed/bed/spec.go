@@ -52,6 +52,7 @@ type hostSpec struct {
 	Name string
 	Kind Kind
 	Addr netip.Addr
+	ID   string // machine-id(5)
 }
 
 // place is a bed's directory on the machine.

@@ -43,7 +43,7 @@ func Supervise(dir string, owned bool, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, remove(p))
 	}
-	err = runInside(ctx, p)
+	err = runInside(ctx, p, groups)
 	cleanup, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if !belowSystemd() {
@@ -56,8 +56,8 @@ func Supervise(dir string, owned bool, log *slog.Logger) error {
 }
 
 // runInside runs the first process of the bed's namespaces. With it everything in them ends.
-func runInside(ctx context.Context, p place) error {
-	cmd := exec.CommandContext(ctx, p.program(), "inside", string(p))
+func runInside(ctx context.Context, p place, groups cgroups) error {
+	cmd := exec.CommandContext(ctx, p.program(), append([]string{"inside", string(p)}, groups.dirs()...)...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC,

@@ -1,0 +1,13 @@
+// Package conformance checks what the documents claim about pods: every field of a pod (docs/pods.md), and the examples
+// of Kubernetes' documentation (docs/conformance.md). It has tests only. They run on one light host of a test-bed, with
+// shoald installed and the bed's registry as the mirror of Docker Hub:
+//
+//	go test ./packaging/testbed/conformance
+//	go test ./packaging/testbed/conformance -run 'TestFields/env-.*' -bed NAME   # on a bed that is up already
+//
+// A story is a txtar file that is told to the host section by section:
+//
+//	pods.yaml   becomes the story's file in /etc/shoal/manifests, all of it in a namespace named after the story
+//	want        facts to wait for, one a line, see [fact]
+//	host        a script, run on the host again and again until it prints what the next section, "says", has
+package conformance
