@@ -27,11 +27,12 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
 
 # What building and testing needs, besides what the test-bed lists itself (`testbed deps`).
-PACKAGES := ca-certificates git make gcc libc6-dev dpkg-dev debhelper crun conmon catatonit nftables iproute2 kubernetes-client
+PACKAGES := ca-certificates git make gcc libc6-dev dpkg-dev debhelper crun conmon catatonit nftables iproute2
 
 deps: ## install with apt what is missing, and fetch Go if the machine's is too old
 	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
 	command -v go >/dev/null || missing="$$missing golang-go"; \
+	command -v kubectl >/dev/null || missing="$$missing kubernetes-client"; \
 	test -z "$$missing" || { apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing >/dev/null; }
 	@$(MAKE) -s $(FETCHED) build
