@@ -55,7 +55,8 @@ func newHost(t *testing.T) host {
 			t.Skipf("%v: `make deps` installs it", err)
 		}
 	}
-	b, err := bed.Up(t.Context(), bed.Config{Hosts: 1, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	// Not the test's own context: that ends before a failure is explained.
+	b, err := bed.Up(context.WithoutCancel(t.Context()), bed.Config{Hosts: 1, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// sleeper is a pod that says something and then waits, with its name in the place of NAME.
+// sleeper is a pod that says something and then waits, with its name in the place of @@.
 const sleeper = `apiVersion: v1
 kind: Pod
 metadata:
-  name: NAME
+  name: @@
   labels: {tier: one}
 spec:
   terminationGracePeriodSeconds: 1
@@ -19,7 +19,7 @@ spec:
     command: [/bin/sh, -c, "echo I am $HOSTNAME; exec sleep infinity"]
 `
 
-func named(name string) string { return strings.ReplaceAll(sleeper, "NAME", name) }
+func named(name string) string { return strings.ReplaceAll(sleeper, "@@", name) }
 
 func TestAFileIsAPodAndTheScopeOfItsProcesses(t *testing.T) {
 	h := newShoal(t)
@@ -79,7 +79,7 @@ func TestABrokenFileChangesNothingAndIsPointedOut(t *testing.T) {
 	const want = `/etc/shoal/manifests/one.yaml:10:5:`
 	h.until("shoal manifests | grep -q " + want)
 	h.until("journalctl -u shoald | grep -q " + want)
-	if got := h.fails("shoal validate /etc/shoal/manifests"); !strings.Contains(got, want) || !strings.Contains(got, `"image"`) {
+	if got := h.fails("shoal validate /etc/shoal/manifests"); !strings.Contains(got, want) || !strings.Contains(got, "did you mean image?") {
 		t.Errorf("shoal validate: want %s and a suggestion, got %s", want, got)
 	}
 	if after := h.life("one"); after != before {
