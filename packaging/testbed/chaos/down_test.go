@@ -62,6 +62,42 @@ func (h host) seconds() int64 {
 	return n
 }
 
+// A pod is gone only when nothing of it is left: until then no other takes its name.
+func TestAPodThatCannotBeRemovedStays(t *testing.T) {
+	h := newHost(t)
+	f := &file{path: "stuck.yaml", kind: kind{name: "stuck", want: running("main"),
+		spec: "  volumes: [{name: data, emptyDir: {}}]\n" + containers(container("main", wait, ", volumeMounts: [{name: data, mountPath: /mnt}]"))}}
+	h.write(f)
+	h.settle([]Pod{f.pod()})
+	uid := h.pods()["stuck"].UID
+	h.shell("cd /var/lib/shoal/pods/*/volumes/data; touch kept; chattr +i kept; rm " + manifests + f.path)
+	h.until(20*time.Second, func() string {
+		if h.shell(`journalctl -q -u shoald -o cat | grep -c "can't take a pod down" || true`) == "0" {
+			return "it was not tried to remove the pod"
+		}
+		return ""
+	})
+	h.write(f) // it is declared again
+	h.shell("systemctl kill -s KILL shoald")
+	h.until(20*time.Second, func() string {
+		if out := h.shell("shoal get pods stuck -o name || true"); out != "pod/stuck" {
+			return "no answer"
+		}
+		return ""
+	})
+	if p := h.pods()["stuck"]; p.UID != uid || p.DeletionTimestamp == nil {
+		t.Errorf("got UID %s, deleted %v; want the old pod, %s", p.UID, p.DeletionTimestamp, uid)
+	}
+	h.shell("chattr -i /var/lib/shoal/pods/*/volumes/data/kept")
+	h.until(time.Minute, func() string {
+		if h.pods()["stuck"].UID == uid {
+			return "the old pod is still there"
+		}
+		return ""
+	})
+	h.settle([]Pod{f.pod()})
+}
+
 // A power cut takes every process; the disk stays.
 func TestReboot(t *testing.T) {
 	h := newHost(t)

@@ -3,12 +3,14 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,6 +44,39 @@ type host struct {
 	t *testing.T
 }
 
+var race = flag.Bool("shoald.race", false, "build shoald with the race detector")
+
+// binDir is where programs are built; it ends with the tests.
+var binDir string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	var err error
+	if binDir, err = os.MkdirTemp("", "shoal-chaos-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(binDir)
+	os.Exit(code)
+}
+
+// programs builds shoald and shoal from this tree, once.
+var programs = sync.OnceValues(func() (dir string, err error) {
+	for _, name := range []string{"shoald", "shoal"} {
+		args, cgo := []string{"build", "-o", binDir}, "CGO_ENABLED=0"
+		if *race && name == "shoald" {
+			args, cgo = append(args, "-race"), "CGO_ENABLED=1"
+		}
+		build := exec.Command("go", append(args, "github.com/shoal-project/shoal/cmd/"+name)...)
+		build.Env = append(os.Environ(), cgo)
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	return binDir, nil
+})
+
 // newHost boots a host, with shoald built from this tree.
 func newHost(t *testing.T) host {
 	if os.Geteuid() != 0 {
@@ -52,14 +87,12 @@ func newHost(t *testing.T) host {
 			t.Skipf("%v: `go run ./packaging/testbed deps` installs it", err)
 		}
 	}
-	bin := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin,
-		"github.com/shoal-project/shoal/cmd/shoald", "github.com/shoal-project/shoal/cmd/shoal")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
 	}
-	b, err := bed.Up(t.Context(), bed.Config{Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	// Not the test's context: the host is asked for its journal when the test is over.
+	b, err := bed.Up(context.WithoutCancel(t.Context()), bed.Config{Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +111,22 @@ func newHost(t *testing.T) host {
 		t.Fatal(err)
 	}
 	h.shell("systemctl daemon-reload; systemctl enable --now --quiet shoald")
+	t.Cleanup(func() { h.checkJournal() })
 	return h
+}
+
+// checkJournal sees that shoald never ended by itself: systemd would hide that by starting it again.
+func (h host) checkJournal() {
+	out, err := h.Shell(context.WithoutCancel(h.t.Context()),
+		"journalctl -q -u shoald -o cat | grep -E '^(panic|fatal error|goroutine |.*DATA RACE)|Main process exited, code=(exited|dumped)' -A30 | head -n 100 || true")
+	if err != nil || out != "" {
+		h.t.Errorf("shoald ended by itself: %v %s", err, out)
+	}
+	out, err = h.Shell(context.WithoutCancel(h.t.Context()),
+		`journalctl -q -u shoald -o cat | grep level=ERROR | sed -E 's/[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]+/N/g; s/pod=[^ ]*//' | sort | uniq -c | sort -rn | head -n 20 || true`)
+	if out != "" || err != nil {
+		h.t.Logf("errors that shoald saw: %v\n%s", err, out)
+	}
 }
 
 // shell runs a script that must succeed.

@@ -70,7 +70,7 @@ func kinds() []kind {
 		{name: "port-b", want: port(30081), spec: containers(container("main", wait, ", ports: [{containerPort: 80, hostPort: 30081}]"))},
 		{name: "deaf", want: running("main"), spec: containers(container("main", "trap '' TERM; while :; do sleep 1; done", ""))},
 		{name: "on-host", want: Pod{Running: []string{"main"}, HostNetwork: true}, spec: "  hostNetwork: true\n" + containers(container("main", wait, ""))},
-		{name: "shared", want: running("one", "two"), spec: "  shareProcessNamespace: true\n" + containers(container("one", wait, ""), container("two", wait, ""))},
+		{name: "shared", want: running("shm", "two"), spec: "  shareProcessNamespace: true\n" + containers(container("shm", wait, ""), container("two", wait, ""))},
 	}
 }
 

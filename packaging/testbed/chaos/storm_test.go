@@ -72,7 +72,7 @@ func (s *storm) breakSomething() {
 	}
 	fmt.Fprintln(&script, s.pause(150))
 	fmt.Fprintln(&script, s.toDaemon())
-	s.shell(script.String())
+	s.kills += strings.Count(s.shell(script.String()), "killed")
 }
 
 // pause is a wait of up to ms milliseconds; often there is none.
@@ -85,21 +85,19 @@ func (s *storm) pause(ms int) string {
 
 // toDaemon kills or restarts shoald.
 func (s *storm) toDaemon() string {
-	const kill = `old=$(pgrep -xo shoald || echo none); kill -9 $old 2>/dev/null || true`
+	const kill = `old=$(pgrep -xo shoald || echo none); kill -9 $old 2>/dev/null && echo killed || true`
 	switch s.IntN(8) {
 	case 0:
 		s.did["systemctl restart shoald"]++
 		return "systemctl restart shoald"
 	case 1, 2, 3:
 		s.did["kill -9 shoald, and again as it starts"]++
-		s.kills += 2
 		// The next one dies while it takes up what it finds.
 		return fmt.Sprintf(`%s
 for i in $(seq 500); do new=$(pgrep -xo shoald || echo $old); test "$new" = "$old" || break; done
-sleep %.3f; kill -9 $new 2>/dev/null || true`, kill, s.Float64()*0.12)
+sleep %.3f; kill -9 $new 2>/dev/null && echo killed || true`, kill, s.Float64()*0.12)
 	default:
 		s.did["kill -9 shoald"]++
-		s.kills++
 		return kill
 	}
 }
