@@ -9,9 +9,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
@@ -32,6 +34,9 @@ type onSystemd struct {
 	root        string // of the cgroup v2 hierarchy
 	prefix      string // of systemd's part of the tree, below root; mostly empty
 	controllers []string
+
+	slicesMu sync.Mutex
+	slices   map[string][]systemd.Property // what Slices last gave to each
 }
 
 func openSystemd(ctx context.Context, log *slog.Logger) (*onSystemd, error) {
@@ -41,7 +46,7 @@ func openSystemd(ctx context.Context, log *slog.Logger) (*onSystemd, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &onSystemd{bus: newBus(log), log: log, root: root}
+	h := &onSystemd{bus: newBus(log), log: log, root: root, slices: map[string][]systemd.Property{}}
 	var version, prefix string
 	err = errors.Join(
 		h.get(ctx, managerPath, managerIface, "Version", &version),
@@ -255,17 +260,32 @@ func (h *onSystemd) List(ctx context.Context) ([]Unit, error) {
 func (h *onSystemd) Slices(ctx context.Context, want map[string]Resources) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	h.slicesMu.Lock()
+	defer h.slicesMu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		_, err := os.Stat(filepath.Join(h.root, h.prefix, slicePath(name)))
-		if errors.Is(err, fs.ErrNotExist) {
-			err = h.bus.job(ctx, name, "StartUnit", name, "replace")
-		}
-		if list := sliceProperties(want[name]); err == nil && len(list) > 0 {
-			err = h.bus.call(ctx, "SetUnitProperties", []any{name, true, list}, nil)
-		}
-		if err != nil {
+		if err := h.slice(ctx, name, sliceProperties(want[name])); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
+	return nil
+}
+
+// slice spares systemd what it knows: setting properties costs it milliseconds,
+// just when a pod that begins waits for its scope. systemd forgets a slice that
+// it stops because nothing is left in it.
+func (h *onSystemd) slice(ctx context.Context, name string, want []systemd.Property) error {
+	_, err := os.Stat(filepath.Join(h.root, h.prefix, slicePath(name)))
+	if errors.Is(err, fs.ErrNotExist) {
+		delete(h.slices, name)
+		err = h.bus.job(ctx, name, "StartUnit", name, "replace")
+	}
+	if err != nil || len(want) == 0 || reflect.DeepEqual(want, h.slices[name]) {
+		return err
+	}
+	delete(h.slices, name) // until it is known to have worked
+	if err := h.bus.call(ctx, "SetUnitProperties", []any{name, true, want}, nil); err != nil {
+		return err
+	}
+	h.slices[name] = want
 	return nil
 }
