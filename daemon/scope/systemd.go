@@ -57,13 +57,27 @@ func openSystemd(ctx context.Context, log *slog.Logger) (*onSystemd, error) {
 	}
 	h.version = leadingNumber(version)
 	h.prefix = strings.TrimSuffix(prefix, "/init.scope")
-	// systemd's own cgroup has all that it can hand out, and unlike the root it
-	// shows whether swap can be limited.
-	h.controllers, err = controllersOf(filepath.Join(root, h.prefix, "init.scope"))
-	if err != nil {
+	if h.controllers, err = h.findControllers(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
+}
+
+// findControllers lists what systemd can hand out: what its root cgroup has. It
+// turns controllers on when a unit first needs them, so its own cgroup may lack
+// some (cpu, with the default DefaultCPUAccounting=no); but unlike the root that
+// one shows whether swap can be limited.
+func (h *onSystemd) findControllers() ([]string, error) {
+	found, err := words(filepath.Join(h.root, h.prefix), "cgroup.controllers")
+	if err != nil {
+		return nil, err
+	}
+	own, err := controllersOf(filepath.Join(h.root, h.prefix, "init.scope"))
+	if slices.Contains(own, "swap") {
+		found = append(found, "swap")
+	}
+	slices.Sort(found)
+	return found, err
 }
 
 // leadingNumber reads 252 from "252.39-1~deb12u1".
