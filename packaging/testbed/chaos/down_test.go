@@ -8,6 +8,7 @@ import (
 )
 
 func TestContainersThatEndWhileNoDaemonRuns(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	const released = `until test -e /srv/released; do sleep 0.1; done; echo last words; exit `
 	scripts := map[string]string{"zero": released + "0", "seven": released + "7", "killed": released + "0"}
@@ -62,8 +63,32 @@ func (h host) seconds() int64 {
 	return n
 }
 
+// A daemon that dies between the two steps of a log's rotation leaves no log of that name, and conmon writes to the old
+// one. The next daemon finishes the rotation.
+func TestLogsAfterHalfARotation(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	f := &file{path: "count.yaml", kind: kind{name: "count", want: running("main"), spec: containers(container("main", count, ""))}}
+	h.write(f)
+	h.settle([]Pod{f.pod()})
+	h.shell("systemctl kill -s STOP shoald; cd /var/log/pods/default_count_*/main; mv 0.log 0.log.20260101-000000; systemctl kill -s KILL shoald")
+	h.until(30*time.Second, func() string {
+		return h.shell("cd /var/log/pods/default_count_*/main; test -s 0.log || ls -l")
+	})
+	log := h.shell("cd /var/log/pods/default_count_*/main; cat 0.log.* 0.log")
+	n := 0
+	for line := range strings.Lines(log) {
+		if !strings.HasSuffix(strings.TrimSpace(line), " stdout F "+strconv.Itoa(n)) {
+			t.Fatalf("line %d is %q", n, line)
+		}
+		n++
+	}
+	t.Logf("%d lines in two files", n)
+}
+
 // A pod is gone only when nothing of it is left: until then no other takes its name.
 func TestAPodThatCannotBeRemovedStays(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	f := &file{path: "stuck.yaml", kind: kind{name: "stuck", want: running("main"),
 		spec: "  volumes: [{name: data, emptyDir: {}}]\n" + containers(container("main", wait, ", volumeMounts: [{name: data, mountPath: /mnt}]"))}}
@@ -100,6 +125,7 @@ func TestAPodThatCannotBeRemovedStays(t *testing.T) {
 
 // A power cut takes every process; the disk stays.
 func TestReboot(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	var files []*file
 	for _, k := range kinds() {

@@ -66,6 +66,7 @@ var plants = []plant{
 // Each kind of leak is planted on a host whose shoald is stopped, and seen. What shoald can know for its own it removes
 // when it starts.
 func TestPlantedLeaksAreCaught(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	planted := &file{kind: kind{name: "planted", want: running("main"), spec: containers(container("main", wait, ""))}, path: "planted.yaml"}
 	h.write(planted)
