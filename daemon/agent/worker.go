@@ -17,6 +17,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/storage/volume"
 )
 
@@ -189,6 +190,7 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 	for _, do := range d.Do {
 		switch do.Verb {
 		case pod.StartSandbox:
+			w.agent.wait.Go(w.anticipate)
 			w.save() // from here on something may be left behind: the file says whose it is
 			w.begin(ctx, "", w.job().startSandbox)
 		case pod.StopSandbox:
@@ -207,6 +209,13 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 		changed = true
 	}
 	return changed
+}
+
+// anticipate speeds up the scope that the sandbox will need in a moment.
+func (w *worker) anticipate() {
+	if err := scope.Anticipate(); err != nil {
+		w.agent.log.Debug("can't anticipate a pod's scope", "pod", w.name(), "err", err)
+	}
 }
 
 // job is what an operation may know of its pod: it runs beside the worker's
