@@ -194,6 +194,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Network:        h.network,
 		Objects:        objects{d.view},
 		Events:         d.events,
+		Domain:         d.Config.Domain,
 		ResolvConf:     h.resolvConf,
 		Publish:        d.publishStatus,
 		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d),
@@ -386,6 +387,9 @@ func (h *host) zone() dnsd.Zone {
 	objects, _ := h.d.view.List(podKind, "")
 	for _, o := range objects {
 		p := o.(*v1.Pod)
+		if p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed {
+			continue // its addresses may be another's by now
+		}
 		entry := dnsd.Pod{
 			Namespace: p.Namespace, Name: p.Name, Hostname: p.Spec.Hostname, Subdomain: p.Spec.Subdomain,
 			HostNetwork: p.Spec.HostNetwork,

@@ -38,6 +38,7 @@ type Config struct {
 	Lib string // roots and volumes: /var/lib/shoal/pods
 	Log string // container logs: /var/log/pods
 
+	Domain     string // the cluster's DNS domain: cluster.local
 	Node       pod.Node
 	Limits     scope.NodeLimits
 	Volumes    volume.NodeInfo

@@ -19,7 +19,7 @@ func (a *Agent) hostsOfHost() string {
 
 // hostsFile is a pod's /etc/hosts, as the kubelet writes it
 // (pkg/kubelet/kubelet_pods.go, managedHostsFileContent).
-func hostsFile(p *v1.Pod, hostname string, ips []string, ofHost func() string) string {
+func hostsFile(p *v1.Pod, hostname, domain string, ips []string, ofHost func() string) string {
 	var b strings.Builder
 	b.WriteString("# Managed by shoald: a pod's own entries go into spec.hostAliases.\n")
 	if p.Spec.HostNetwork {
@@ -30,8 +30,8 @@ func hostsFile(p *v1.Pod, hostname string, ips []string, ofHost func() string) s
 			"fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
 		for _, ip := range ips {
 			name := hostname
-			if p.Spec.Subdomain != "" {
-				name = fmt.Sprintf("%s.%s.%s.svc.cluster.local\t%s", hostname, p.Spec.Subdomain, p.Namespace, hostname)
+			if p.Spec.Subdomain != "" && p.Spec.HostnameOverride == nil {
+				name = qualified(p, hostname, domain) + "\t" + hostname
 			}
 			fmt.Fprintf(&b, "%s\t%s\n", ip, name)
 		}
@@ -43,4 +43,9 @@ func hostsFile(p *v1.Pod, hostname string, ips []string, ofHost func() string) s
 		fmt.Fprintf(&b, "%s\t%s\n", alias.IP, strings.Join(alias.Hostnames, "\t"))
 	}
 	return b.String()
+}
+
+// qualified is the whole name of a pod that has a subdomain.
+func qualified(p *v1.Pod, hostname, domain string) string {
+	return fmt.Sprintf("%s.%s.%s.svc.%s", hostname, p.Spec.Subdomain, p.Namespace, domain)
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,12 +98,12 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 		return m, ctx.Err()
 	}
 	spec := &j.pod.Spec
-	hostname, err := j.hostname()
+	nodename, err := j.nodename()
 	if err != nil {
 		return m, err
 	}
 	m.sandbox, err = container.StartSandbox(ctx, container.SandboxConfig{
-		Hostname: hostname, Dir: j.w.dir(),
+		Hostname: nodename, Dir: j.w.dir(),
 		HostNetwork: spec.HostNetwork, HostIPC: spec.HostIPC, HostPID: spec.HostPID,
 		ShareProcessNamespace: spec.ShareProcessNamespace != nil && *spec.ShareProcessNamespace,
 		Sysctls:               sysctls(spec),
@@ -121,7 +122,7 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 	if err := errors.Join(<-started, err); err != nil {
 		return m, err
 	}
-	return m, j.writeEtc(hostname, m.ips)
+	return m, j.writeEtc(nodename, m.ips)
 }
 
 func (j job) scopeSpec(pause int) scope.Spec {
@@ -207,29 +208,43 @@ func sysctls(spec *v1.PodSpec) map[string]string {
 	return m
 }
 
-// hostname is the pod's own, cut to 63 bytes as the kubelet does; with
-// setHostnameAsFQDN the whole name.
-func (j job) hostname() (string, error) {
-	name := j.pod.Name
-	if h := j.pod.Spec.Hostname; h != "" {
-		name = h
+// hostname is what the pod is called in its own /etc/hosts: its name unless the
+// spec gives another, cut to 63 bytes (the kubelet's GeneratePodHostNameAndDomain).
+func (j job) hostname() string {
+	name := cmp.Or(j.pod.Spec.Hostname, j.pod.Name)
+	if o := j.pod.Spec.HostnameOverride; o != nil {
+		name = *o
 	}
 	if len(name) > 63 {
 		name = strings.TrimRight(name[:63], "-.")
+	}
+	return name
+}
+
+// nodename is what the kernel calls the pod's host: with setHostnameAsFQDN the
+// whole name, which has to fit into 64 bytes (the kubelet's GetNodenameForKernel).
+func (j job) nodename() (string, error) {
+	name, s := j.hostname(), &j.pod.Spec
+	if s.SetHostnameAsFQDN == nil || !*s.SetHostnameAsFQDN || s.Subdomain == "" || s.HostnameOverride != nil {
+		return name, nil
+	}
+	name = qualified(j.pod, name, j.w.agent.cfg.Domain)
+	if len(name) > 64 {
+		return "", fmt.Errorf("failed to construct FQDN from pod hostname and cluster domain, FQDN %s is too long (64 characters is the max, %d characters requested)", name, len(name))
 	}
 	return name, nil
 }
 
 // writeEtc writes the files that the runtime mounts over those of the image.
-func (j job) writeEtc(hostname string, ips []string) error {
+func (j job) writeEtc(nodename string, ips []string) error {
 	resolv, err := j.w.agent.cfg.ResolvConf(j.pod)
 	if err != nil {
 		return fmt.Errorf("resolv.conf: %w", err)
 	}
 	files := map[string]string{
 		"resolv.conf": resolv,
-		"hosts":       hostsFile(j.pod, hostname, ips, j.w.agent.hostsOfHost),
-		"hostname":    hostname + "\n",
+		"hosts":       hostsFile(j.pod, j.hostname(), j.w.agent.cfg.Domain, ips, j.w.agent.hostsOfHost),
+		"hostname":    nodename + "\n",
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(j.w.dir(), "etc-"+name), []byte(text), 0o644); err != nil {

@@ -42,6 +42,5 @@ func NotImplemented(p *v1.Pod) []string {
 	add(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers")
 	add(len(s.ResourceClaims) > 0, "spec.resourceClaims")
 	add(len(s.SchedulingGates) > 0, "spec.schedulingGates")
-	add(s.SetHostnameAsFQDN != nil && *s.SetHostnameAsFQDN, "spec.setHostnameAsFQDN")
 	return fields
 }

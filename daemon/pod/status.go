@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,7 +55,10 @@ func (d *decider) status() v1.PodStatus {
 		s.ContainerStatuses = append(s.ContainerStatuses, d.containerStatus(&d.pod.Spec.Containers[i], waiting))
 	}
 	s.Phase = d.phase(s)
-	if d.failed != nil {
+	if len(s.PodIPs) == 0 && over(s.Phase) {
+		s.PodIP, s.PodIPs = old.PodIP, old.PodIPs // of a pod that is over people still ask what it was
+	}
+	if d.failed != nil && over(s.Phase) {
 		s.Reason, s.Message = d.failed.Reason, d.failed.Message
 	}
 	if f := d.seen.Sandbox.Failure; f != nil && !d.seen.Sandbox.Ready && s.Phase == v1.PodPending {
@@ -93,7 +97,7 @@ func (d *decider) containerStatus(c *v1.Container, waiting string) v1.ContainerS
 		s.State.Terminated = Terminated(a)
 		s.Ready = a.ExitCode == 0 && d.isInit(c.Name) && !isSidecar(c)
 	default:
-		s.State.Waiting = d.waiting(c.Name, seen, waiting)
+		s.State.Waiting = d.waiting(c, seen, waiting)
 		if a != nil && a.State == Exited {
 			s.LastTerminationState.Terminated = Terminated(a)
 		}
@@ -124,20 +128,20 @@ func (d *decider) willStart(c *v1.Container, seen Container) bool {
 }
 
 // waiting is why a container does not run yet.
-func (d *decider) waiting(name string, seen Container, reason string) *v1.ContainerStateWaiting {
+func (d *decider) waiting(c *v1.Container, seen Container, reason string) *v1.ContainerStateWaiting {
 	w := &v1.ContainerStateWaiting{Reason: reason}
 	if f := seen.Failure; f != nil && !seen.Busy {
 		w.Reason, w.Message = f.Reason, f.Message
 		if f.Reason == "ErrImagePull" && f.Tries > 1 {
 			w.Reason = reasonImageBackoff
-			w.Message = fmt.Sprintf("Back-off pulling image: %s", f.Message)
+			w.Message = fmt.Sprintf("Back-off pulling image %q: %s: %s", c.Image, f.Reason, f.Message)
 		}
 		return w
 	}
 	if a := seen.Current; a != nil && a.State == Exited && seen.Backoff.Tries > 0 && !seen.Busy &&
 		d.now.Before(seen.Backoff.Until(a.Finished)) {
 		w.Reason = reasonCrashLoop
-		w.Message = fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)", delay(seen.Backoff.Tries), name, d.pod.Name, d.pod.Namespace, d.pod.UID)
+		w.Message = fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)", delay(seen.Backoff.Tries), c.Name, d.pod.Name, d.pod.Namespace, d.pod.UID)
 	}
 	return w
 }
@@ -176,11 +180,35 @@ func (d *decider) isInit(name string) bool {
 	return slices.ContainsFunc(d.pod.Spec.InitContainers, func(c v1.Container) bool { return c.Name == name })
 }
 
-// phase is the kubelet's getPhase.
+// over says that a pod in this phase never runs again.
+func over(phase v1.PodPhase) bool { return phase == v1.PodSucceeded || phase == v1.PodFailed }
+
+// phase is what the containers amount to. A pod is not over while anything of
+// it may run: others wait for that to take what it holds (the kubelet's
+// mergePodStatus, pkg/kubelet/status/status_manager.go).
 func (d *decider) phase(s v1.PodStatus) v1.PodPhase {
-	if old := d.pod.Status.Phase; old == v1.PodSucceeded || old == v1.PodFailed {
+	old := d.pod.Status.Phase
+	if over(old) {
 		return old
 	}
+	if phase := d.reached(s); !over(phase) || !d.anyRuns() {
+		return phase
+	}
+	return cmp.Or(old, v1.PodPending)
+}
+
+// anyRuns says whether a process of any container runs, or soon may.
+func (d *decider) anyRuns() bool {
+	for _, c := range d.seen.Containers {
+		if c.Making || c.Current != nil && c.Current.State != Exited {
+			return true
+		}
+	}
+	return false
+}
+
+// reached is the kubelet's getPhase.
+func (d *decider) reached(s v1.PodStatus) v1.PodPhase {
 	if d.failed != nil {
 		return v1.PodFailed
 	}
@@ -236,7 +264,7 @@ func (d *decider) phase(s v1.PodStatus) v1.PodPhase {
 
 // conditions are the pod's conditions; each keeps the time of its last change.
 func (d *decider) conditions(s v1.PodStatus) []v1.PodCondition {
-	over := s.Phase == v1.PodSucceeded || s.Phase == v1.PodFailed
+	over := over(s.Phase)
 	var uninitialized, unready []string
 	for i, cs := range s.InitContainerStatuses {
 		sidecar := isSidecar(&d.pod.Spec.InitContainers[i])
@@ -262,15 +290,13 @@ func (d *decider) conditions(s v1.PodStatus) []v1.PodCondition {
 			c.Status, c.Reason = v1.ConditionFalse, reason
 			c.Message = fmt.Sprintf("%s: [%s]", words, strings.Join(bad, " "))
 		}
-		if over && kind != v1.PodScheduled {
-			c.Message, c.Reason = "", ""
-			switch {
-			case kind == v1.PodInitialized && s.Phase == v1.PodSucceeded:
-				c.Status, c.Reason = v1.ConditionTrue, reasonCompleted
-			case kind != v1.PodInitialized:
-				c.Status = v1.ConditionFalse
-				c.Reason = map[v1.PodPhase]string{v1.PodSucceeded: reasonCompleted, v1.PodFailed: "PodFailed"}[s.Phase]
-			}
+		switch {
+		case !over || kind == v1.PodScheduled:
+		case kind != v1.PodInitialized:
+			c.Status, c.Message = v1.ConditionFalse, ""
+			c.Reason = map[v1.PodPhase]string{v1.PodSucceeded: reasonCompleted, v1.PodFailed: "PodFailed"}[s.Phase]
+		case s.Phase == v1.PodSucceeded:
+			c.Status, c.Reason, c.Message = v1.ConditionTrue, reasonCompleted, ""
 		}
 		return c
 	}
