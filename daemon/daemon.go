@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 	defer d.closeStore()
 	h, err := openHost(ctx, d)
 	if err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	defer h.close()
 	d.host = h
@@ -97,9 +97,18 @@ func Run(ctx context.Context, o Options) error {
 	defer stop() // before Wait
 
 	if err := d.start(ctx); err != nil {
-		return err
+		return unlessEnded(ctx, err)
 	}
 	return d.loop(ctx)
+}
+
+// unlessEnded is err, but nil for a daemon that was told to end: what failed
+// then was called off.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
 // openStore opens the record store and makes this node known in it.

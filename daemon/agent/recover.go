@@ -60,7 +60,7 @@ func (a *Agent) Run(ctx context.Context, pods []*v1.Pod) error {
 			a.log.Error("can't watch for ends of containers: they are noticed by their processes alone", "err", err)
 		}
 	})
-	if err := a.sweep(ctx, pods); err != nil {
+	if err := a.sweep(ctx, pods); err != nil && ctx.Err() == nil {
 		// What could not be removed harms no pod; it is tried again at the next start.
 		a.log.Error("can't remove all that is left of former pods", "err", err)
 	}
@@ -134,6 +134,13 @@ func unknown(dir string, known map[string]bool) []string {
 	return slices.DeleteFunc(subdirectories(dir), func(name string) bool { return known[name] })
 }
 
+// complain logs what failed, unless it was called off because the daemon ends.
+func (w *worker) complain(ctx context.Context, message string, args ...any) {
+	if ctx.Err() == nil {
+		w.agent.log.Error(message, append([]any{"pod", w.name()}, args...)...)
+	}
+}
+
 // recover takes up a pod where an earlier daemon left it.
 func (w *worker) recover(ctx context.Context) {
 	s, err := readState(w.dir())
@@ -150,7 +157,7 @@ func (w *worker) recover(ctx context.Context) {
 		w.recoverContainer(ctx, name, cs)
 	}
 	if err := w.agent.removeAttempts(ctx, w.uid, w.runs()); err != nil {
-		w.agent.log.Error("can't clean up after former containers", "pod", w.name(), "err", err)
+		w.complain(ctx, "can't clean up after former containers", "err", err)
 	}
 	w.sandbox, err = container.ReadSandbox(w.dir())
 	if err == nil && s.Ready && w.sandbox.Alive() && w.scopeLives(ctx) {
@@ -158,7 +165,7 @@ func (w *worker) recover(ctx context.Context) {
 		w.agent.ends.add(w.sandbox.PID, w.uid)
 		w.reattach(ctx)
 		if w.volumes, err = w.job().setUpVolumes(ctx); err != nil {
-			w.agent.log.Error("can't find a pod's volumes again", "pod", w.name(), "err", err)
+			w.complain(ctx, "can't find a pod's volumes again", "err", err)
 		}
 	}
 	w.save()
@@ -172,7 +179,7 @@ func (w *worker) reattach(ctx context.Context) {
 	}
 	ips, err := w.job().attach(ctx, w.sandbox)
 	if err != nil {
-		w.agent.log.Error("can't repair a pod's network", "pod", w.name(), "err", err)
+		w.complain(ctx, "can't repair a pod's network", "err", err)
 		return
 	}
 	w.state.IPs, w.seen.Sandbox.IPs = ips, ips
@@ -192,7 +199,7 @@ func (a *Agent) Reattach(uid types.UID) {
 func (w *worker) scopeLives(ctx context.Context) bool {
 	units, err := w.agent.cfg.Scopes.List(ctx)
 	if err != nil {
-		w.agent.log.Error("can't list scopes", "err", err)
+		w.complain(ctx, "can't list scopes", "err", err)
 		return true
 	}
 	return len(w.agent.cfg.Scopes.Missing()) == 4 && len(units) == 0 || // a host without cgroups knows no scopes
@@ -212,7 +219,7 @@ func (w *worker) recoverContainer(ctx context.Context, name string, cs *containe
 			a.Started = found.StartedAt
 			cs.Current = a
 		} else if err := w.agent.removeAttempt(ctx, w.uid, name, a.Number); err != nil {
-			w.agent.log.Error("can't clean up after a container", "pod", w.name(), "container", name, "err", err)
+			w.complain(ctx, "can't clean up after a container", "container", name, "err", err)
 		}
 		cs.Starting = nil
 	}
@@ -248,7 +255,7 @@ func (w *worker) recoverFromStatus(ctx context.Context) {
 	if w.status.StartTime == nil {
 		return // it never ran
 	}
-	if err := w.agent.takeDown(ctx, w.pod, ""); err != nil {
+	if err := w.agent.takeDown(context.WithoutCancel(ctx), w.pod, ""); err != nil {
 		w.sandboxStays(err)
 	}
 	for _, list := range [][]v1.ContainerStatus{w.status.InitContainerStatuses, w.status.ContainerStatuses} {

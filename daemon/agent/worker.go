@@ -89,6 +89,9 @@ func (w *worker) receive() {
 // run is the worker's life: until nothing of the pod is left, or the daemon ends.
 func (w *worker) run(ctx context.Context) {
 	defer w.waitForOperations()
+	if ctx.Err() != nil {
+		return
+	}
 	w.recover(ctx)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
