@@ -155,6 +155,6 @@ func TestACrashingContainerIsStartedAgainEverLater(t *testing.T) {
 	if got := h.get("pod/crash", ".status.containerStatuses[0].lastState.terminated.exitCode"); got != "3" {
 		t.Errorf("the last exit code is %q, want 3", got)
 	}
-	h.until("shoal get events | grep -q BackOff")
 	h.until("shoal get pods | grep -q CrashLoopBackOff")
+	h.until(`test "$(shoal get pod crash -o jsonpath='{.status.containerStatuses[0].restartCount}')" -ge 2`)
 }
