@@ -249,8 +249,7 @@ func (m *measurement) rest(ctx context.Context, result *Result) error {
 	return nil
 }
 
-// settle is how long the daemon is left alone before it counts as idle: longer than its garbage collector keeps what
-// it freed (runtime/debug.FreeOSMemory is called for it within minutes at most).
+// settle is how long the daemon is left alone before it counts as idle.
 const settle = 10 * time.Second
 
 func (m *measurement) idle(ctx context.Context, pods int) (Idle, error) {
