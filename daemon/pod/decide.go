@@ -15,18 +15,20 @@ type Verb string
 
 // The verbs. Each is safe to repeat.
 const (
-	StartSandbox Verb = "start sandbox" // scope, namespaces, addresses, volumes
-	StopSandbox  Verb = "stop sandbox"  // everything that was made for the pod's processes goes
-	Start        Verb = "start"         // pull, create and start attempt Number
-	Terminate    Verb = "terminate"     // send the stop signal; Grace until KILL
-	Kill         Verb = "kill"          // send KILL
-	Resize       Verb = "resize"        // put new resources in force
+	StartSandbox  Verb = "start sandbox"  // scope, namespaces, addresses, volumes
+	ResizeSandbox Verb = "resize sandbox" // give the scope the limits that the pod asks for
+	StopSandbox   Verb = "stop sandbox"   // everything that was made for the pod's processes goes
+	Refresh       Verb = "refresh"        // bring the volumes up to date
+	Start         Verb = "start"          // pull, create and start attempt Number
+	Terminate     Verb = "terminate"      // send the stop signal; Grace until KILL
+	Kill          Verb = "kill"           // send KILL
+	Resize        Verb = "resize"         // put new resources in force
 )
 
 // Action is one thing to do.
 type Action struct {
 	Verb      Verb
-	Container string        // "" for the sandbox
+	Container string        // "" for the sandbox and the volumes
 	Number    int           // for Start: the attempt
 	Grace     time.Duration // for Terminate
 	Reason    string        // why, for the event
@@ -54,6 +56,7 @@ type Decision struct {
 	Do     []Action
 	Status v1.PodStatus
 	Wake   time.Time // look again then, if nothing happens before; zero: no need
+	Ends   bool      // nothing of the pod is to run: what is being made for it is to be called off
 	Gone   bool      // the pod is being deleted and nothing of it is left
 }
 
@@ -62,7 +65,7 @@ type Decision struct {
 func Decide(pod *v1.Pod, seen Observed, now time.Time) Decision {
 	d := decider{pod: pod, seen: seen, now: now}
 	d.decide()
-	return Decision{Do: d.do, Status: d.status(), Wake: d.wake, Gone: d.gone}
+	return Decision{Do: d.do, Status: d.status(), Wake: d.wake, Ends: d.ends, Gone: d.gone}
 }
 
 // decider gathers one decision.
@@ -73,26 +76,32 @@ type decider struct {
 
 	do     []Action
 	wake   time.Time
+	ends   bool
 	gone   bool
+	hold   bool     // no container is to be started now
 	failed *Failure // the pod as a whole failed (deadline)
 }
 
 func (d *decider) decide() {
 	switch {
 	case d.pod.DeletionTimestamp != nil:
+		d.ends = true
 		d.stopAll(d.pod.DeletionTimestamp.Sub(d.now), "")
 		if !d.anyAlive() {
 			d.stopSandbox()
 			d.gone = !d.seen.Sandbox.Present && !d.seen.Sandbox.Busy && !d.anyBusy()
 		}
 	case d.deadlineExceeded(), d.finished():
-		d.stopAll(gracePeriod(d.pod), "")
+		d.ends = true
+		d.stopAll(GracePeriod(d.pod), "")
 		if !d.anyAlive() {
 			d.stopSandbox()
 		}
 	case !d.seen.Sandbox.Ready:
 		d.replaceSandbox()
 	default:
+		d.refreshVolumes()
+		d.resizeSandbox()
 		d.runContainers()
 	}
 }
@@ -137,9 +146,15 @@ func (d *decider) stop(name string, grace time.Duration, reason string) bool {
 	if a == nil || a.State == Exited {
 		return false
 	}
+	if f := c.StopFailure; f != nil && d.now.Before(f.again()) {
+		d.lookAt(f.again())
+		return true
+	}
 	grace = max(grace, 0)
 	switch {
 	case a.Killed:
+	case c.Unsupervised:
+		d.act(Action{Verb: Kill, Container: name, Reason: "its supervisor conmon was killed"})
 	case a.State == Created:
 		d.act(Action{Verb: Kill, Container: name, Reason: reason})
 	case a.Signalled.IsZero():
@@ -180,14 +195,53 @@ func (d *decider) replaceSandbox() {
 	switch s := d.seen.Sandbox; {
 	case s.Busy:
 	case d.anyAlive():
-		d.stopAll(gracePeriod(d.pod), "SandboxChanged")
-	case s.Failure != nil && d.now.Before(s.Failure.retry()):
-		d.lookAt(s.Failure.retry())
+		d.stopAll(GracePeriod(d.pod), "SandboxChanged")
+	case d.tooSoon(s.Failure):
 	case s.Present:
 		d.stopSandbox()
 	default:
 		d.act(Action{Verb: StartSandbox})
 	}
+}
+
+// refreshVolumes has the volumes follow the objects that they are made from.
+// No container starts with what is about to be replaced, or without a volume.
+func (d *decider) refreshVolumes() {
+	v := d.seen.Volumes
+	d.hold = v.Busy || v.Missing
+	if !v.Stale || v.Busy || d.tooSoon(v.Failure) {
+		return
+	}
+	d.act(Action{Verb: Refresh})
+	d.hold = true
+}
+
+// resizeSandbox has the scope follow the pod's resources, whether or not a
+// container runs; a container that is to be replaced for them ends before, or
+// less memory might be the end of it.
+func (d *decider) resizeSandbox() {
+	if !d.seen.Sandbox.Outgrown || d.tooSoon(d.seen.Sandbox.ResizeFailure) {
+		return
+	}
+	for _, list := range [][]v1.Container{d.pod.Spec.InitContainers, d.pod.Spec.Containers} {
+		for i := range list {
+			a := d.seen.Containers[list[i].Name].Current
+			if a != nil && a.State != Exited && resizeRestarts(&list[i], a.Resources) {
+				return
+			}
+		}
+	}
+	d.act(Action{Verb: ResizeSandbox})
+}
+
+// tooSoon says whether what failed must wait before the next try. What failed
+// for an older version of the pod need not.
+func (d *decider) tooSoon(f *Failure) bool {
+	if f == nil || f.Generation != d.pod.Generation || !d.now.Before(f.retry()) {
+		return false
+	}
+	d.lookAt(f.retry())
+	return true
 }
 
 // runContainers starts what should run: init containers one by one, then the
@@ -235,34 +289,42 @@ func (d *decider) run(c *v1.Container, policy v1.RestartPolicy, again bool) {
 		return
 	}
 	a := seen.Current
-	if f := seen.Failure; f != nil && d.now.Before(f.retry()) {
-		d.lookAt(f.retry())
-		return
-	}
 	switch {
 	case a == nil:
-		d.act(Action{Verb: Start, Container: c.Name})
+		d.start(c.Name, 0)
 	case a.State == Exited:
-		if !again && !restarts(policy, a.ExitCode) && a.Image == c.Image {
+		if !again && !restarts(policy, a.ExitCode) && !replaced(c, a) {
 			return
 		}
 		if until := seen.Backoff.Until(a.Finished); a.Image == c.Image && d.now.Before(until) {
 			d.lookAt(until)
 			return
 		}
-		d.act(Action{Verb: Start, Container: c.Name, Number: a.Number + 1})
+		d.start(c.Name, a.Number+1)
+	case seen.Unsupervised:
+		d.stop(c.Name, 0, "")
 	case a.Image != c.Image:
-		d.stop(c.Name, gracePeriod(d.pod), "Container "+c.Name+" definition changed")
+		d.stop(c.Name, GracePeriod(d.pod), "Container "+c.Name+" definition changed")
 	case !equality.Semantic.DeepEqual(a.Resources, c.Resources):
 		if resizeRestarts(c, a.Resources) {
-			d.stop(c.Name, gracePeriod(d.pod), "Container "+c.Name+" resources changed")
+			d.stop(c.Name, GracePeriod(d.pod), "Container "+c.Name+" resources changed")
 			return
 		}
-		d.act(Action{Verb: Resize, Container: c.Name})
+		if !d.tooSoon(seen.ResizeFailure) {
+			d.act(Action{Verb: Resize, Container: c.Name})
+		}
 	case !a.Signalled.IsZero():
 		// It was asked to stop for a reason that no longer holds: let it end.
 		d.stop(c.Name, a.Grace, "")
 	}
+}
+
+// start makes a container's next attempt, unless it must wait.
+func (d *decider) start(name string, number int) {
+	if d.hold || d.tooSoon(d.seen.Containers[name].Failure) {
+		return
+	}
+	d.act(Action{Verb: Start, Container: name, Number: number})
 }
 
 // resizeRestarts says whether a changed resource wants a restart (resizePolicy).
@@ -295,25 +357,39 @@ func (d *decider) finished() bool {
 	for _, c := range d.pod.Spec.Containers {
 		seen := d.seen.Containers[c.Name]
 		if seen.Busy || seen.Current == nil || seen.Current.State != Exited ||
-			restarts(d.pod.Spec.RestartPolicy, seen.Current.ExitCode) {
+			restarts(d.pod.Spec.RestartPolicy, seen.Current.ExitCode) || replaced(&c, seen.Current) {
 			return false
 		}
 	}
 	return true
 }
 
-// deadlineExceeded applies activeDeadlineSeconds.
+// deadlineExceeded applies activeDeadlineSeconds to a pod that did not end
+// before.
 func (d *decider) deadlineExceeded() bool {
 	limit, start := d.pod.Spec.ActiveDeadlineSeconds, d.pod.Status.StartTime
-	if limit == nil || start == nil {
+	if limit == nil || start == nil || over(d.pod.Status.Phase) {
 		return false
 	}
 	deadline := start.Add(time.Duration(*limit) * time.Second)
+	if d.finished() && d.endedBefore(deadline) {
+		return false
+	}
 	if d.now.Before(deadline) {
 		d.lookAt(deadline)
 		return false
 	}
 	d.failed = &Failure{Reason: "DeadlineExceeded", Message: "Pod was active on the node longer than the specified deadline"}
+	return true
+}
+
+// endedBefore says whether all that ran ended before t, and by itself.
+func (d *decider) endedBefore(t time.Time) bool {
+	for _, c := range d.seen.Containers {
+		if a := c.Current; a != nil && (a.State != Exited || !a.Signalled.IsZero() || !a.Finished.Before(t)) {
+			return false
+		}
+	}
 	return true
 }
 
@@ -361,11 +437,19 @@ func restarts(policy v1.RestartPolicy, exitCode int) bool {
 	return policy == v1.RestartPolicyAlways || policy == v1.RestartPolicyOnFailure && exitCode != 0
 }
 
+// replaced says whether a container ended because it was stopped for an edit:
+// then its successor starts, whatever the policy.
+func replaced(c *v1.Container, a *Attempt) bool {
+	return !a.Signalled.IsZero() && (a.Image != c.Image || !equality.Semantic.DeepEqual(a.Resources, c.Resources))
+}
+
 func isSidecar(c *v1.Container) bool {
 	return c.RestartPolicy != nil && *c.RestartPolicy == v1.ContainerRestartPolicyAlways
 }
 
-func gracePeriod(pod *v1.Pod) time.Duration {
+// GracePeriod is how long a pod's containers may take to end after they were
+// asked to (spec.terminationGracePeriodSeconds).
+func GracePeriod(pod *v1.Pod) time.Duration {
 	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
 		return time.Duration(*s) * time.Second
 	}

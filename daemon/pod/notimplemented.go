@@ -2,45 +2,116 @@ package pod
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 )
 
 // NotImplemented lists the fields that a pod sets and that this version takes
-// no notice of, as paths. docs/pods.md has the same list; nothing is passed
-// over in silence.
+// no notice of, as paths. docs/pods.md says of every field what it does, and a
+// test holds the two together: nothing is passed over in silence.
 func NotImplemented(p *v1.Pod) []string {
-	var fields []string
-	add := func(set bool, path string, args ...any) {
-		if set {
-			fields = append(fields, fmt.Sprintf(path, args...))
-		}
-	}
+	var u unused
 	s := &p.Spec
 	for _, list := range []struct {
 		name       string
 		containers []v1.Container
 	}{{"initContainers", s.InitContainers}, {"containers", s.Containers}} {
 		for i := range list.containers {
-			c, at := &list.containers[i], fmt.Sprintf("spec.%s[%d]", list.name, i)
-			add(c.LivenessProbe != nil, "%s.livenessProbe", at)
-			add(c.ReadinessProbe != nil, "%s.readinessProbe", at)
-			add(c.StartupProbe != nil, "%s.startupProbe", at)
-			add(c.Lifecycle != nil && c.Lifecycle.PostStart != nil, "%s.lifecycle.postStart", at)
-			add(c.Lifecycle != nil && c.Lifecycle.PreStop != nil, "%s.lifecycle.preStop", at)
-			add(len(c.VolumeDevices) > 0, "%s.volumeDevices", at)
+			u.container(&list.containers[i], fmt.Sprintf("spec.%s[%d]", list.name, i), list.name == "initContainers")
 		}
 	}
-	for i, v := range s.Volumes {
-		add(v.PersistentVolumeClaim != nil, "spec.volumes[%d].persistentVolumeClaim", i)
+	for i := range s.Volumes {
+		u.volume(&s.Volumes[i], fmt.Sprintf("spec.volumes[%d]", i))
 	}
-	add(len(s.ReadinessGates) > 0, "spec.readinessGates")
-	add(len(s.NodeSelector) > 0, "spec.nodeSelector")
-	add(s.Affinity != nil, "spec.affinity")
-	add(len(s.TopologySpreadConstraints) > 0, "spec.topologySpreadConstraints")
-	add(s.RuntimeClassName != nil, "spec.runtimeClassName")
-	add(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers")
-	add(len(s.ResourceClaims) > 0, "spec.resourceClaims")
-	add(len(s.SchedulingGates) > 0, "spec.schedulingGates")
-	return fields
+	u.add(len(s.EphemeralContainers) > 0, "spec.ephemeralContainers")
+	u.add(len(s.ReadinessGates) > 0, "spec.readinessGates")
+	u.add(s.AutomountServiceAccountToken != nil && *s.AutomountServiceAccountToken, "spec.automountServiceAccountToken")
+	u.placement(s)
+	u.add(s.RuntimeClassName != nil, "spec.runtimeClassName")
+	u.add(len(s.Overhead) > 0, "spec.overhead")
+	u.add(s.OS != nil && s.OS.Name != v1.Linux, "spec.os")
+	u.add(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers")
+	u.add(len(s.ResourceClaims) > 0, "spec.resourceClaims")
+	if sc := s.SecurityContext; sc != nil {
+		u.add(asksForDefault(sc.AppArmorProfile), "spec.securityContext.appArmorProfile")
+	}
+	return u.fields
+}
+
+// unused gathers paths.
+type unused struct{ fields []string }
+
+func (u *unused) add(set bool, path string) {
+	if set {
+		u.fields = append(u.fields, path)
+	}
+}
+
+// placement is what other nodes would have to exist for.
+func (u *unused) placement(s *v1.PodSpec) {
+	u.add(len(s.NodeSelector) > 0, "spec.nodeSelector")
+	u.add(s.Affinity != nil, "spec.affinity")
+	u.add(len(s.TopologySpreadConstraints) > 0, "spec.topologySpreadConstraints")
+	u.add(len(s.SchedulingGates) > 0, "spec.schedulingGates")
+	u.add(s.SchedulingGroup != nil, "spec.schedulingGroup")
+	u.add(s.PriorityClassName != "", "spec.priorityClassName")
+	u.add(s.Priority != nil, "spec.priority")
+	u.add(s.PreemptionPolicy != nil, "spec.preemptionPolicy")
+}
+
+func (u *unused) container(c *v1.Container, at string, init bool) {
+	u.add(c.LivenessProbe != nil, at+".livenessProbe")
+	u.add(c.ReadinessProbe != nil, at+".readinessProbe")
+	u.add(c.StartupProbe != nil, at+".startupProbe")
+	u.add(c.Lifecycle != nil && c.Lifecycle.PostStart != nil, at+".lifecycle.postStart")
+	u.add(c.Lifecycle != nil && c.Lifecycle.PreStop != nil, at+".lifecycle.preStop")
+	u.add(len(c.VolumeDevices) > 0, at+".volumeDevices")
+	u.add(len(c.Resources.Claims) > 0, at+".resources.claims")
+	u.add(c.RestartPolicy != nil && (!init || *c.RestartPolicy != v1.ContainerRestartPolicyAlways), at+".restartPolicy")
+	u.add(len(c.RestartPolicyRules) > 0, at+".restartPolicyRules")
+	for i, e := range c.Env {
+		u.add(e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil, fmt.Sprintf("%s.env[%d].valueFrom.fileKeyRef", at, i))
+	}
+	if sc := c.SecurityContext; sc != nil {
+		u.add(asksForDefault(sc.AppArmorProfile), at+".securityContext.appArmorProfile")
+	}
+}
+
+// asksForDefault says whether a profile is wanted that Shoal does not ship.
+func asksForDefault(p *v1.AppArmorProfile) bool {
+	return p != nil && p.Type == v1.AppArmorProfileTypeRuntimeDefault
+}
+
+// volumeKinds are those that storage/volume makes, as fields of VolumeSource
+// and of VolumeProjection.
+var volumeKinds = []string{"emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"}
+
+func (u *unused) volume(v *v1.Volume, at string) {
+	for _, kind := range sources(v.VolumeSource) {
+		u.add(!slices.Contains(volumeKinds, kind), at+"."+kind)
+	}
+	if v.Projected == nil {
+		return
+	}
+	for i, source := range v.Projected.Sources {
+		for _, kind := range sources(source) {
+			u.add(!slices.Contains(volumeKinds, kind), fmt.Sprintf("%s.projected.sources[%d].%s", at, i, kind))
+		}
+	}
+}
+
+// sources names the pointers that a union of Kubernetes' API sets.
+func sources(union any) []string {
+	var kinds []string
+	v := reflect.ValueOf(union)
+	for i := range v.NumField() {
+		if !v.Field(i).IsNil() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			kinds = append(kinds, name)
+		}
+	}
+	return kinds
 }

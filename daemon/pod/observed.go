@@ -15,6 +15,13 @@ import (
 // State is where a container's or a sandbox's process is.
 type State string
 
+// StartError is the reason of a container whose command could not be executed,
+// with its exit code; containerd's (internal/cri/server/container_start.go).
+const (
+	StartError         = "StartError"
+	StartErrorExitCode = 128
+)
+
 // The states of an attempt to run a container.
 const (
 	Created State = "created" // made, its first instruction not run
@@ -25,6 +32,7 @@ const (
 // Observed is what the host shows of one pod.
 type Observed struct {
 	Sandbox    Sandbox
+	Volumes    Volumes
 	Containers map[string]Container // by name, init containers among them
 	HostIPs    []string             // the node's addresses, for status
 }
@@ -38,6 +46,17 @@ type Sandbox struct {
 	Failure *Failure // why it could not be made
 
 	StopFailure *Failure // why it could not be taken down
+
+	Outgrown      bool     // its scope's limits are not those that the pod asks for
+	ResizeFailure *Failure // why they could not be changed
+}
+
+// Volumes is what holds a pod's files.
+type Volumes struct {
+	Stale   bool     // what they should hold may have changed
+	Busy    bool     // they are being brought up to date
+	Missing bool     // not all are there: no container can be made
+	Failure *Failure // why the newest try failed; nil after success
 }
 
 // Container is what the host shows of one container: its newest attempt and
@@ -50,6 +69,10 @@ type Container struct {
 	Last    *v1.ContainerStateTerminated
 	Failure *Failure // why the newest try to make one failed; nil after success
 	Backoff Backoff  // between the exits
+
+	StopFailure   *Failure // why it could not be sent a signal
+	ResizeFailure *Failure // why new resources could not be put in force
+	Unsupervised  bool     // its supervisor was killed: nobody takes its output and its exit code
 }
 
 // Attempt is one run of a container. Its number is the container's restartCount.
@@ -67,7 +90,8 @@ type Attempt struct {
 	Grace      time.Duration // between TERM and KILL, from Signalled
 	Killed     bool          // KILL was sent
 	Image      string        // spec.image it was made from
-	ImageID    string
+	ImageID    string        // as the status has it
+	StoreID    string        // the image's in this host's store
 	Resources  v1.ResourceRequirements // in force
 	OldSandbox bool                    // it ran in a sandbox that is gone
 }
@@ -75,12 +99,16 @@ type Attempt struct {
 // Failure is why something could not be made. Reason and Message are the
 // kubelet's (ErrImagePull, CreateContainerConfigError, ...).
 type Failure struct {
-	Reason  string
-	Message string
-	At      time.Time
-	Tries   int // in a row
+	Reason     string
+	Message    string
+	At         time.Time
+	Tries      int   // in a row, of that generation
+	Generation int64 // of the pod that it is about: an edited pod is tried at once
 }
 
 // retry is when to try again after a failure: the kubelet's back-off for
 // images, containers and sandboxes alike.
 func (f *Failure) retry() time.Time { return f.At.Add(delay(f.Tries)) }
+
+// again is when to try again to stop something: soon, always.
+func (f *Failure) again() time.Time { return f.At.Add(firstBackoff) }

@@ -18,6 +18,7 @@ const (
 	reasonCrashLoop    = "CrashLoopBackOff"
 	reasonImageBackoff = "ImagePullBackOff"
 	reasonCompleted    = "PodCompleted"
+	reasonRunContainer = "RunContainerError"
 )
 
 // status is the pod's status as the kubelet computes it (pkg/kubelet/
@@ -124,7 +125,7 @@ func (d *decider) willStart(c *v1.Container, seen Container) bool {
 	case d.isInit(c.Name) && policy == v1.RestartPolicyAlways:
 		policy = v1.RestartPolicyOnFailure
 	}
-	return restarts(policy, seen.Current.ExitCode)
+	return restarts(policy, seen.Current.ExitCode) || replaced(c, seen.Current)
 }
 
 // waiting is why a container does not run yet.
@@ -138,8 +139,11 @@ func (d *decider) waiting(c *v1.Container, seen Container, reason string) *v1.Co
 		}
 		return w
 	}
-	if a := seen.Current; a != nil && a.State == Exited && seen.Backoff.Tries > 0 && !seen.Busy &&
-		d.now.Before(seen.Backoff.Until(a.Finished)) {
+	a := seen.Current
+	if a != nil && a.State == Exited && a.Reason == StartError {
+		w.Reason, w.Message = reasonRunContainer, a.Message
+	}
+	if a != nil && a.State == Exited && seen.Backoff.Tries > 0 && !seen.Busy && d.now.Before(seen.Backoff.Until(a.Finished)) {
 		w.Reason = reasonCrashLoop
 		w.Message = fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)", delay(seen.Backoff.Tries), c.Name, d.pod.Name, d.pod.Namespace, d.pod.UID)
 	}

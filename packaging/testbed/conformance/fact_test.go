@@ -44,13 +44,17 @@ func parseFacts(text string) []fact {
 	return facts
 }
 
+// key is the namespace and name of the pod that a fact is about.
+func (s *story) key(f fact) string {
+	if f.pod != "" {
+		return s.namespace + "/" + f.pod
+	}
+	return s.namespace + "/" + s.pod
+}
+
 // holds looks at the watch, whose lock is held, and answers what is the case and whether that is the fact.
 func (s *story) holds(f fact) (got string, ok bool) {
-	name := s.pod
-	if f.pod != "" {
-		name = f.pod
-	}
-	key := s.namespace + "/" + name
+	key := s.key(f)
 	p := s.watch.pods[key]
 	switch {
 	case f.key == "exists":
@@ -61,7 +65,7 @@ func (s *story) holds(f fact) (got string, ok bool) {
 		return got, got == f.value
 	case strings.HasPrefix(f.key, "event "):
 		for _, e := range s.watch.events[s.namespace] {
-			if e.Reason == f.key[len("event "):] && e.InvolvedObject.Name == name {
+			if e.Reason == f.key[len("event "):] && e.Namespace+"/"+e.InvolvedObject.Name == key {
 				if got = e.Message; matches(got, f.value) {
 					return got, true
 				}

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/shoal-project/shoal/packaging/testbed/bed"
@@ -84,7 +85,7 @@ func (s *story) write(ctx context.Context, documents []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(objects) == 0 {
+	if len(objects) == 0 { // s.pod stays: what follows asks about the pod that was there
 		_, err := s.host.Run(ctx, "rm", "-f", s.file)
 		return err
 	}
@@ -121,14 +122,15 @@ func decode(documents []byte) ([]map[string]any, error) {
 
 // await waits until all facts hold at once.
 func (s *story) await(ctx context.Context, facts []fact) error {
-	err := s.watch.until(ctx, func() string {
+	err := s.watch.until(ctx, func() (missing string, never bool) {
 		var wrong []string
 		for _, f := range facts {
 			if got, ok := s.holds(f); !ok {
 				wrong = append(wrong, fmt.Sprintf("%s: got %q, want %q", f.key, got, f.value))
+				never = never || s.settled(f)
 			}
 		}
-		return strings.Join(wrong, "\n")
+		return strings.Join(wrong, "\n"), never
 	})
 	s.watch.mu.Lock()
 	defer s.watch.mu.Unlock()
@@ -141,6 +143,13 @@ func (s *story) await(ctx context.Context, facts []fact) error {
 		}
 	}
 	return nil
+}
+
+// settled says that a fact which does not hold never will: the pod is over, and nobody has edited it yet.
+func (s *story) settled(f fact) bool {
+	p := s.watch.pods[s.key(f)]
+	return len(s.uids) == 0 && p != nil && !strings.HasPrefix(f.key, "event ") &&
+		(p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed)
 }
 
 // dump is what the host says of the story's pods, for a failure's text.
@@ -164,24 +173,29 @@ func (s *story) ask(ctx context.Context, script, want string) error {
 	defer cancel()
 	s.watch.mu.Lock()
 	p := s.watch.pods[s.namespace+"/"+s.pod]
-	s.watch.mu.Unlock()
 	if p == nil {
 		p = &v1.Pod{}
+		p.UID = types.UID(s.uids[s.namespace+"/"+s.pod]) // of one that is gone
 	}
+	s.watch.mu.Unlock()
 	set := fmt.Sprintf("NS=%s POD=%s UID_=%s POD_IP=%s HOST_IP=%s\n", s.namespace, s.pod, p.UID, p.Status.PodIP, p.Status.HostIP)
 	want = strings.TrimSpace(expand(want, p))
+	var last bed.Result
 	for {
 		result, err := s.host.Exec(ctx, nil, "sh", "-uc", set+script)
+		if ctx.Err() != nil {
+			return fmt.Errorf("printed %q, want %q; exit code %d, %s", last.Stdout, want, last.Exit, last.Stderr)
+		}
 		if err != nil {
 			return err
 		}
+		last = result
 		if matches(strings.TrimSpace(result.Stdout), want) {
 			return nil
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("printed %q, want %q; exit code %d, %s", result.Stdout, want, result.Exit, result.Stderr)
 		}
 	}
 }

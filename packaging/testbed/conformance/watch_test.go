@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -106,16 +107,20 @@ func (w *watch) update(change func()) {
 }
 
 // until waits for ok, which is called with the lock held and answers "" or what is missing. That is the error when
-// patience ends.
-func (w *watch) until(ctx context.Context, ok func() string) error {
+// patience ends, or at once when it will never come.
+func (w *watch) until(ctx context.Context, ok func() (missing string, never bool)) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		w.mu.Lock()
-		missing, changed := ok(), w.changed
+		missing, never := ok()
+		changed := w.changed
 		w.mu.Unlock()
-		if missing == "" {
+		switch {
+		case missing == "":
 			return nil
+		case never:
+			return errors.New(missing)
 		}
 		select {
 		case <-changed:
