@@ -131,7 +131,7 @@ func (d *decider) stopAll(grace time.Duration, reason string) {
 		}
 		waiting = d.stop(c.Name, grace, reason) || waiting
 	}
-	if d.pod.DeletionTimestamp != nil && d.anyAlive() {
+	if d.pod.DeletionTimestamp != nil && d.now.Before(d.pod.DeletionTimestamp.Time) && d.anyAlive() {
 		d.lookAt(d.pod.DeletionTimestamp.Time)
 	}
 }
@@ -403,6 +403,9 @@ func (d *decider) anyAlive() bool {
 }
 
 func (d *decider) anyBusy() bool {
+	if d.seen.Volumes.Busy {
+		return true
+	}
 	for _, c := range d.seen.Containers {
 		if c.Busy {
 			return true

@@ -29,12 +29,17 @@ var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 //	decide                  decide and act until nothing more is to be done
 //	sandbox lost            the pause process dies
 //	exit NAME CODE [oom]    a container exits
-//	fail NAME REASON        starting the container (or "sandbox") fails from now on
+//	fail NAME REASON        starting the container (or "sandbox", "volumes", "stop", "resize") fails from now on
 //	heal NAME               it works from now on
 //	delete SECONDS          the pod's deletion is asked for, with that grace
 //	image NAME IMAGE        the pod is edited
 //	cpu NAME LIMIT          the pod is edited
 //	stubborn NAME           the container ignores TERM
+//	outgrown                the scope's limits are not those of the pod
+//	stale [missing]         what the volumes hold has changed; one is not there
+//	refreshing              a refresh of the volumes is under way, until "stale" or "fresh"
+//	fresh                   it has ended
+//	unsupervised NAME       conmon was killed
 //	cleaning NAME           what an ended attempt left is being removed from now on
 //	clean NAME              it has been
 func TestStories(t *testing.T) {
@@ -135,8 +140,10 @@ func (h *host) step(f []string) {
 		at := metav1.NewTime(h.now.Add(time.Duration(s) * time.Second))
 		h.pod.DeletionTimestamp, h.pod.DeletionGracePeriodSeconds = &at, &s
 	case "image":
+		h.pod.Generation++
 		h.container(f[1]).Image = f[2]
 	case "cpu":
+		h.pod.Generation++
 		r := v1.ResourceRequirements{}
 		if err := yaml.Unmarshal([]byte("limits: {cpu: "+f[2]+"}"), &r); err != nil {
 			h.t.Fatal(err)
@@ -144,6 +151,18 @@ func (h *host) step(f []string) {
 		h.container(f[1]).Resources = r
 	case "stubborn":
 		h.stubborn[f[1]] = true
+	case "outgrown":
+		h.seen.Sandbox.Outgrown = true
+	case "stale":
+		h.seen.Volumes = Volumes{Stale: true, Missing: len(f) > 1}
+	case "refreshing":
+		h.seen.Volumes = Volumes{Busy: true}
+	case "fresh":
+		h.seen.Volumes = Volumes{}
+	case "unsupervised":
+		c := h.seen.Containers[f[1]]
+		c.Unsupervised = true
+		h.seen.Containers[f[1]] = c
 	case "cleaning", "clean":
 		c := h.seen.Containers[f[1]]
 		c.Busy = f[0] == "cleaning"
@@ -251,7 +270,7 @@ func (h *host) act(a Action) {
 	case StartSandbox:
 		s := &h.seen.Sandbox
 		if reason := h.failing["sandbox"]; reason != "" {
-			s.Failure = failed(s.Failure, reason, h.now)
+			s.Failure = h.failed(s.Failure, reason)
 			return
 		}
 		*s = Sandbox{Ready: true, Present: true, IPs: []string{"10.244.0.2"}}
@@ -265,9 +284,24 @@ func (h *host) act(a Action) {
 		}
 	case StopSandbox:
 		h.seen.Sandbox = Sandbox{}
+	case ResizeSandbox:
+		s := &h.seen.Sandbox
+		if reason := h.failing["resize"]; reason != "" {
+			s.ResizeFailure = h.failed(s.ResizeFailure, reason)
+			return
+		}
+		s.Outgrown, s.ResizeFailure = false, nil
+	case Refresh:
+		v := &h.seen.Volumes
+		if reason := h.failing["volumes"]; reason != "" {
+			v.Failure = h.failed(v.Failure, reason)
+			return
+		}
+		*v = Volumes{}
 	case Start:
-		if reason := h.failing[a.Container]; reason != "" {
-			c.Failure = failed(c.Failure, reason, h.now)
+		reason := h.failing[a.Container]
+		if reason != "" && reason != StartError {
+			c.Failure = h.failed(c.Failure, reason)
 			return
 		}
 		spec := h.container(a.Container)
@@ -277,7 +311,16 @@ func (h *host) act(a Action) {
 		}
 		c.Failure = nil
 		c.Current = &Attempt{Number: a.Number, State: Running, Started: h.now, Image: spec.Image, Resources: spec.Resources}
+		if reason == StartError {
+			c.Current.State, c.Current.Finished = Exited, h.now
+			c.Current.ExitCode, c.Current.Reason = StartErrorExitCode, StartError
+		}
 	case Terminate:
+		if h.failing["stop"] != "" {
+			c.StopFailure = h.failed(c.StopFailure, h.failing["stop"])
+			return
+		}
+		c.StopFailure = nil
 		cur := *c.Current
 		cur.Signalled, cur.Grace = h.now, a.Grace
 		if !h.stubborn[a.Container] {
@@ -285,20 +328,30 @@ func (h *host) act(a Action) {
 		}
 		c.Current = &cur
 	case Kill:
+		if h.failing["stop"] != "" {
+			c.StopFailure = h.failed(c.StopFailure, h.failing["stop"])
+			return
+		}
+		c.StopFailure, c.Unsupervised = nil, false
 		cur := *c.Current
 		cur.Killed, cur.State, cur.Finished, cur.ExitCode = true, Exited, h.now, 137
 		c.Current = &cur
 	case Resize:
+		if h.failing["resize"] != "" {
+			c.ResizeFailure = h.failed(c.ResizeFailure, h.failing["resize"])
+			return
+		}
+		c.ResizeFailure = nil
 		cur := *c.Current
 		cur.Resources = h.container(a.Container).Resources
 		c.Current = &cur
 	}
 }
 
-func failed(f *Failure, reason string, now time.Time) *Failure {
+func (h *host) failed(f *Failure, reason string) *Failure {
 	tries := 1
-	if f != nil {
+	if f != nil && f.Generation == h.pod.Generation {
 		tries = f.Tries + 1
 	}
-	return &Failure{Reason: reason, Message: "broken on purpose", At: now, Tries: tries}
+	return &Failure{Reason: reason, Message: "broken on purpose", At: h.now, Tries: tries, Generation: h.pod.Generation}
 }

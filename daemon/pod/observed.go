@@ -86,12 +86,12 @@ type Attempt struct {
 	OOMKilled  bool
 	Reason     string // set where the exit needs another than Completed or Error
 	Message    string
-	Signalled  time.Time     // when TERM was sent; zero: not
-	Grace      time.Duration // between TERM and KILL, from Signalled
-	Killed     bool          // KILL was sent
-	Image      string        // spec.image it was made from
-	ImageID    string        // as the status has it
-	StoreID    string        // the image's in this host's store
+	Signalled  time.Time               // when TERM was sent; zero: not
+	Grace      time.Duration           // between TERM and KILL, from Signalled
+	Killed     bool                    // KILL was sent
+	Image      string                  // spec.image it was made from
+	ImageID    string                  // as the status has it
+	StoreID    string                  // the image's in this host's store
 	Resources  v1.ResourceRequirements // in force
 	OldSandbox bool                    // it ran in a sandbox that is gone
 }

@@ -110,7 +110,7 @@ func (d *decider) containerStatus(c *v1.Container, waiting string) v1.ContainerS
 // willStart says whether an exited container is to be started again: then it
 // waits, and its exit is its last termination state.
 func (d *decider) willStart(c *v1.Container, seen Container) bool {
-	if d.pod.DeletionTimestamp != nil || d.failed != nil {
+	if d.pod.DeletionTimestamp != nil || d.failed != nil || over(d.pod.Status.Phase) {
 		return false
 	}
 	if seen.Making || seen.Failure != nil {
@@ -229,7 +229,7 @@ func (d *decider) reached(s v1.PodStatus) v1.PodPhase {
 			return v1.PodPending
 		}
 	}
-	var waiting, running, stopped, succeeded int
+	var waiting, running, stopped, succeeded, restarting int
 	for _, cs := range s.ContainerStatuses {
 		switch {
 		case cs.State.Running != nil:
@@ -241,6 +241,7 @@ func (d *decider) reached(s v1.PodStatus) v1.PodPhase {
 			}
 		case cs.LastTerminationState.Terminated != nil:
 			stopped++
+			restarting++
 		default:
 			waiting++
 		}
@@ -256,7 +257,7 @@ func (d *decider) reached(s v1.PodStatus) v1.PodPhase {
 			return v1.PodSucceeded
 		}
 		return v1.PodFailed
-	case policy == v1.RestartPolicyAlways:
+	case policy == v1.RestartPolicyAlways, restarting > 0:
 		return v1.PodRunning
 	case stopped == succeeded:
 		return v1.PodSucceeded
