@@ -58,7 +58,7 @@ check: ## the inner loop: format, vet, unit and golden tests
 
 test: deps check deb ## everything: check, again with the race detector, and on hosts of the test-bed
 	CGO_ENABLED=1 go test -race $(RACY)
-	go test -timeout 20m -p 1 $(BEDS)
+	SHOAL_DEB=$$(echo $(CURDIR)/bin/shoal_*.deb) SHOAL_TESTBED_PROGRAM=$(CURDIR)/bin/testbed go test -timeout 20m -p 1 $(BEDS)
 
 arm64: ## build everything for arm64
 	GOARCH=arm64 go build ./...
