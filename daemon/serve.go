@@ -136,7 +136,7 @@ func (d *Daemon) Images(context.Context) ([]api.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	used := d.imagesInUse()
+	used := d.agent.ImagesInUse()
 	list := make([]api.Image, len(images))
 	for i, img := range images {
 		list[i] = apiImage(img)
@@ -147,21 +147,6 @@ func (d *Daemon) Images(context.Context) ([]api.Image, error) {
 
 func apiImage(img image.Image) api.Image {
 	return api.Image{ID: img.ID, Names: img.Names, Digests: img.Digests, Size: img.Size, Created: img.Created}
-}
-
-// imagesInUse are the IDs of images that a pod on this host was made from.
-func (d *Daemon) imagesInUse() map[string]bool {
-	used := make(map[string]bool)
-	objects, _ := d.view.List(podKind, "")
-	for _, o := range objects {
-		p := o.(*v1.Pod)
-		for _, c := range append(append([]v1.Container(nil), p.Spec.InitContainers...), p.Spec.Containers...) {
-			if img, err := d.host.images.Get(c.Image); err == nil {
-				used[img.ID] = true
-			}
-		}
-	}
-	return used
 }
 
 // PullImage pulls an image that no pod asked for.
@@ -187,7 +172,7 @@ func (d *Daemon) LoadImage(ctx context.Context, archive io.Reader, _ func(api.Pr
 
 // RemoveImage removes an image that no pod uses.
 func (d *Daemon) RemoveImage(_ context.Context, ref string) error {
-	used := d.imagesInUse()
+	used := d.agent.ImagesInUse()
 	err := d.host.images.Remove(ref, func(id string) bool { return used[id] })
 	resource := schema.GroupResource{Resource: "images"}
 	switch {

@@ -57,8 +57,8 @@ type Config struct {
 
 	SeccompDefault bool
 	MinOOMScoreAdj int   // the lowest that this daemon may give a process
-	LogMaxSize     int64 // bytes at which a container's log is rotated; 0: 10 MiB, the kubelet's containerLogMaxSize
-	LogMaxFiles    int   // kept of each container's run; 0: 5, the kubelet's containerLogMaxFiles
+	LogMaxSize     int64 // bytes at which a container's log is rotated, the kubelet's containerLogMaxSize
+	LogMaxFiles    int   // kept of each container's run, the kubelet's containerLogMaxFiles
 	Now            func() time.Time
 	Logger         *slog.Logger
 }
@@ -78,12 +78,6 @@ type Agent struct {
 
 // New makes an agent whose work ends with ctx. Its pods run on.
 func New(ctx context.Context, cfg Config) *Agent {
-	if cfg.LogMaxSize == 0 {
-		cfg.LogMaxSize = 10 << 20
-	}
-	if cfg.LogMaxFiles == 0 {
-		cfg.LogMaxFiles = 5
-	}
 	return &Agent{
 		cfg: cfg, log: cfg.Logger, ctx: ctx,
 		// Making containers is mostly processor time (crun): more at once than
@@ -114,6 +108,7 @@ func (a *Agent) Sync(pods []*v1.Pod) {
 }
 
 func (a *Agent) run(w *worker) {
+	defer close(w.ended)
 	w.run(a.ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -127,9 +122,28 @@ func (a *Agent) Look(namespace string) {
 	defer a.mu.Unlock()
 	for _, w := range a.workers {
 		if w.namespace == namespace {
-			w.send(func() { w.retryNow() })
+			w.send(func() {
+				w.stale()
+				w.retryNow()
+			})
 		}
 	}
+}
+
+// ImagesInUse are the store's IDs of the images that containers on this host
+// run from, or will run from again.
+func (a *Agent) ImagesInUse() map[string]bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	used := make(map[string]bool)
+	for _, w := range a.workers {
+		w.mu.Lock()
+		for _, id := range w.images {
+			used[id] = true
+		}
+		w.mu.Unlock()
+	}
+	return used
 }
 
 // Wait returns when every worker has ended, after the context did.

@@ -32,6 +32,8 @@ func (a *Agent) Exec(ctx context.Context, p *v1.Pod, name string, options contai
 			return 0, fmt.Errorf("container %q of pod %s/%s is not running", name, p.Namespace, p.Name)
 		}
 		return a.cfg.Containers.Exec(ctx, d, options)
+	case <-w.ended:
+		return 0, fmt.Errorf("pod %s/%s does not run on this host any more", p.Namespace, p.Name)
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}

@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -21,7 +23,8 @@ import (
 )
 
 // Found is the pods that an earlier daemon left running on this host, as it
-// last knew them.
+// last knew them. On ErrNewerState, or where a state can't be read from disk,
+// nothing must be done to them: end, and let somebody look.
 func (a *Agent) Found() ([]*v1.Pod, error) {
 	entries, err := os.ReadDir(a.cfg.Run)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,6 +36,10 @@ func (a *Agent) Found() ([]*v1.Pod, error) {
 	var pods []*v1.Pod
 	for _, e := range entries {
 		s, err := readState(filepath.Join(a.cfg.Run, e.Name()))
+		ioError := errors.As(err, new(*fs.PathError)) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+		if errors.Is(err, ErrNewerState) || ioError {
+			return nil, fmt.Errorf("look for running pods: %w", err)
+		}
 		if err != nil {
 			a.log.Warn("a pod's directory can't be read: what is left of it will be removed", "dir", e.Name(), "err", err)
 			continue
@@ -122,11 +129,21 @@ func (a *Agent) sweep(ctx context.Context, pods []*v1.Pod) error {
 		errs = append(errs, volume.Teardown(ctx, filepath.Join(a.cfg.Lib, uid)))
 	}
 	for _, dir := range unknown(a.cfg.Log, logs) {
-		if strings.Count(dir, "_") == 2 { // others may log here too
+		if ownLogs(dir) {
 			errs = append(errs, os.RemoveAll(filepath.Join(a.cfg.Log, dir)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ownLogs says whether a directory of logs is a pod's of ours. Other kubelets
+// log here too, to NAMESPACE_NAME_UID as we do; but their UIDs are random (UUID
+// version 4), or 32 digits without dashes for static pods, and ours are of
+// version 8 (daemon/view.UID).
+func ownLogs(dir string) bool {
+	parts := strings.Split(dir, "_")
+	id, err := uuid.Parse(parts[len(parts)-1])
+	return err == nil && len(parts) == 3 && id.Version() == 8 && parts[2] == id.String()
 }
 
 // unknown are the entries of dir that are not known.
@@ -145,6 +162,9 @@ func (w *worker) complain(ctx context.Context, message string, args ...any) {
 func (w *worker) recover(ctx context.Context) {
 	s, err := readState(w.dir())
 	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			w.complain(ctx, "a pod's state is lost: what runs of it is ended", "err", err)
+		}
 		w.recoverFromStatus(ctx)
 		return
 	}
@@ -164,9 +184,8 @@ func (w *worker) recover(ctx context.Context) {
 		w.seen.Sandbox.Ready, w.seen.Sandbox.IPs = true, s.IPs
 		w.agent.ends.add(w.sandbox.PID, w.uid)
 		w.reattach(ctx)
-		if w.volumes, err = w.job().setUpVolumes(ctx); err != nil {
-			w.complain(ctx, "can't find a pod's volumes again", "err", err)
-		}
+		some := len(w.pod.Spec.Volumes) > 0
+		w.seen.Volumes.Stale, w.seen.Volumes.Missing = some, some // they are looked for before anything starts
 	}
 	w.save()
 }
@@ -202,7 +221,7 @@ func (w *worker) scopeLives(ctx context.Context) bool {
 		w.complain(ctx, "can't list scopes", "err", err)
 		return true
 	}
-	return len(w.agent.cfg.Scopes.Missing()) == 4 && len(units) == 0 || // a host without cgroups knows no scopes
+	return scope.IsNone(w.agent.cfg.Scopes) || // it knows no scopes
 		slices.ContainsFunc(units, func(u scope.Unit) bool { return u.Name == w.state.Unit && u.Active })
 }
 

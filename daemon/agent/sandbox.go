@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 
@@ -24,6 +25,8 @@ import (
 const (
 	reasonFailedSandbox = "FailedCreatePodSandBox"
 	reasonFailedMount   = "FailedMount"
+	reasonFailedKill    = "FailedKillPod"
+	reasonResizeError   = "ResizeError"
 )
 
 // startSandbox makes all that a pod's containers share: volumes, namespaces,
@@ -35,11 +38,14 @@ func (j job) startSandbox(ctx context.Context) func() {
 	return func() {
 		if err != nil {
 			if ctx.Err() == nil {
-				w.sandboxFailed(err)
+				w.sandboxFailed(j.pod, err)
 			}
 			return
 		}
 		w.sandbox, w.volumes = made.sandbox, made.volumes
+		w.seen.Volumes.Missing = false
+		w.refreshed(ctx, j.pod, made.outdated)
+		w.state.Limits = made.limits
 		w.state.Unit, w.state.Cgroup, w.state.CgroupPath = made.unit.Name, made.unit.Cgroup, made.unit.Path
 		w.state.IPs, w.state.Ready = made.ips, true
 		w.seen.Sandbox = pod.Sandbox{Ready: true, Present: true, IPs: made.ips}
@@ -57,23 +63,20 @@ func (j job) startSandbox(ctx context.Context) func() {
 }
 
 // sandboxFailed notes why, for the next try and for people.
-func (w *worker) sandboxFailed(err error) {
-	w.seen.Sandbox.Failure = w.failure(reasonFailedSandbox, err, w.seen.Sandbox.Failure)
-	ref := reference(w.pod, "")
-	var volumes volume.Errors
-	if errors.As(err, &volumes) {
-		for _, e := range volumes {
-			w.agent.cfg.Events.Warning(ref, reasonFailedMount, "%v", e)
-		}
+func (w *worker) sandboxFailed(about *v1.Pod, err error) {
+	w.seen.Sandbox.Failure = w.failure(about, reasonFailedSandbox, err, w.seen.Sandbox.Failure)
+	if volumes := volume.Errors(nil); errors.As(err, &volumes) {
+		w.volumesFailed(volumes)
 		return
 	}
-	w.agent.cfg.Events.Warning(ref, reasonFailedSandbox, "Failed to create pod sandbox: %v", err)
+	w.agent.cfg.Events.Warning(reference(w.pod, ""), reasonFailedSandbox, "Failed to create pod sandbox: %v", err)
 }
 
-// failure is err as the deciders see it, one more after before.
-func (w *worker) failure(reason string, err error, before *pod.Failure) *pod.Failure {
-	f := &pod.Failure{Reason: reason, Message: err.Error(), At: w.agent.cfg.Now(), Tries: 1}
-	if before != nil {
+// failure is err as the deciders see it, one more after before. It is about the
+// pod as it was when what failed was begun.
+func (w *worker) failure(about *v1.Pod, reason string, err error, before *pod.Failure) *pod.Failure {
+	f := &pod.Failure{Reason: reason, Message: err.Error(), At: w.agent.cfg.Now(), Tries: 1, Generation: about.Generation}
+	if before != nil && before.Generation == about.Generation {
 		f.Tries += before.Tries
 	}
 	return f
@@ -83,13 +86,17 @@ func (w *worker) failure(reason string, err error, before *pod.Failure) *pod.Fai
 type made struct {
 	sandbox container.Sandbox
 	unit    scope.Unit
+	limits  string // the scope's, as state.Limits
 	ips     []string
 	volumes map[string]volume.Mounted
+
+	outdated error // why some volumes hold what they held before
 }
 
 func (j job) makeSandbox(ctx context.Context) (m made, err error) {
-	if m.volumes, err = j.setUpVolumes(ctx); err != nil {
-		return m, err
+	// A volume that is there but can't be brought up to date does not hold the pod up.
+	if m.volumes, m.outdated = j.setUpVolumes(ctx); m.outdated != nil && missing(j.pod, m.volumes) {
+		return m, m.outdated
 	}
 	select {
 	case j.w.agent.starts <- struct{}{}:
@@ -112,10 +119,12 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 		return m, err
 	}
 	// The scope's job takes systemd a while; addresses are made meanwhile.
+	unit := j.scopeSpec(m.sandbox.PID)
 	started := make(chan error, 1)
+	m.limits = unit.Resources.String()
 	go func() {
 		var err error
-		m.unit, err = j.w.agent.cfg.Scopes.Start(ctx, j.scopeSpec(m.sandbox.PID))
+		m.unit, err = j.w.agent.cfg.Scopes.Start(ctx, unit)
 		started <- err
 	}()
 	m.ips, err = j.attach(ctx, m.sandbox)
@@ -132,19 +141,9 @@ func (j job) scopeSpec(pause int) scope.Spec {
 		Description: fmt.Sprintf("pod %s/%s", j.pod.Namespace, j.pod.Name),
 		PIDs:        []int{pause},
 		Resources:   scope.PodResources(j.pod, j.w.agent.cfg.Limits),
+		// The host may go down while the pod runs. Zero would not be none.
+		StopTimeout: max(pod.GracePeriod(j.pod), time.Second),
 	}
-}
-
-// setUpVolumes makes the pod's volumes. One that cannot be brought up to date
-// but is there does not hold the pod up.
-func (j job) setUpVolumes(ctx context.Context) (map[string]volume.Mounted, error) {
-	mounted, err := volume.Setup(ctx, j.pod, filepath.Join(j.w.lib(), "volumes"), j.w.agent.cfg.Objects, j.w.agent.cfg.Volumes)
-	for _, v := range j.pod.Spec.Volumes {
-		if _, ok := mounted[v.Name]; !ok && err != nil {
-			return nil, err
-		}
-	}
-	return mounted, nil
 }
 
 // attach gives the pod its addresses; a pod in the host's network has the host's.
@@ -264,7 +263,7 @@ func (j job) stopSandbox(ctx context.Context) func() {
 		err = errors.Join(volume.Teardown(ctx, filepath.Join(w.lib(), "subpaths")), volume.Teardown(ctx, filepath.Join(w.lib(), "volumes")))
 	}
 	return func() {
-		w.state.Ready = false
+		w.state.Ready, w.state.Limits = false, ""
 		before := w.seen.Sandbox
 		w.seen.Sandbox = pod.Sandbox{Failure: before.Failure}
 		if err != nil {
@@ -279,9 +278,9 @@ func (j job) stopSandbox(ctx context.Context) func() {
 // next try and for people.
 func (w *worker) sandboxStays(err error) {
 	w.agent.log.Error("can't take a pod down", "pod", w.name(), "err", err)
-	w.agent.cfg.Events.Warning(reference(w.pod, ""), "FailedKillPod", "error killing pod: %v", err)
+	w.agent.cfg.Events.Warning(reference(w.pod, ""), reasonFailedKill, "error killing pod: %v", err)
 	w.seen.Sandbox.Present = true
-	w.seen.Sandbox.StopFailure = w.failure("FailedKillPod", err, w.seen.Sandbox.StopFailure)
+	w.seen.Sandbox.StopFailure = w.failure(w.pod, reasonFailedKill, err, w.seen.Sandbox.StopFailure)
 }
 
 // takeDown ends every process of a pod and frees its scope, network, bundles

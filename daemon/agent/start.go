@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ func (j job) start(ctx context.Context, c *v1.Container, number int) func() {
 		seen := w.seen.Containers[c.Name]
 		cs := w.containerState(c.Name)
 		if err != nil {
-			w.startFailed(ctx, c, seen.Failure, err)
+			w.startFailed(ctx, j.pod, c, err)
 			cs.Starting = nil
 			w.save()
 			return
@@ -66,11 +67,12 @@ func (w *worker) watchContainer(name string, number int) {
 	}
 }
 
-func (w *worker) startFailed(ctx context.Context, c *v1.Container, before *pod.Failure, err error) {
+func (w *worker) startFailed(ctx context.Context, about *v1.Pod, c *v1.Container, err error) {
 	if ctx.Err() != nil {
 		return // it was called off
 	}
-	f := w.failure(string(container.RunContainerError), err, before)
+	seen := w.seen.Containers[c.Name]
+	f := w.failure(about, string(container.RunContainerError), err, seen.Failure)
 	var ours *failure
 	var theirs *container.Error
 	switch {
@@ -79,7 +81,6 @@ func (w *worker) startFailed(ctx context.Context, c *v1.Container, before *pod.F
 	case errors.As(err, &theirs):
 		f.Reason = string(theirs.Reason)
 	}
-	seen := w.seen.Containers[c.Name]
 	seen.Failure = f
 	w.seen.Containers[c.Name] = seen
 	ref := reference(w.pod, c.Name)
@@ -106,7 +107,7 @@ func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*p
 	}
 	attempt := &pod.Attempt{
 		Number: number, ID: j.w.id(c.Name, number), State: pod.Running,
-		Image: c.Image, ImageID: imageID(img), Resources: *c.Resources.DeepCopy(),
+		Image: c.Image, ImageID: imageID(img), StoreID: img.ID, Resources: *c.Resources.DeepCopy(),
 	}
 	if err := j.w.announce(c.Name, attempt); err != nil {
 		return nil, err
@@ -120,10 +121,33 @@ func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*p
 		return nil, err
 	}
 	if err := j.createAndStart(ctx, cfg, img); err != nil {
-		return nil, errors.Join(err, j.w.agent.removeAttempt(context.WithoutCancel(ctx), j.w.uid, c.Name, number))
+		left := j.w.agent.removeAttempt(context.WithoutCancel(ctx), j.w.uid, c.Name, number)
+		if left == nil && ctx.Err() == nil && isStartError(err) {
+			j.w.agent.cfg.Events.Warning(reference(j.pod, c.Name), "Failed", "Error: %v", err)
+			attempt.State, attempt.Finished = pod.Exited, j.w.agent.cfg.Now()
+			attempt.ExitCode, attempt.Reason, attempt.Message = pod.StartErrorExitCode, pod.StartError, err.Error()
+			return attempt, nil
+		}
+		return nil, errors.Join(err, left)
 	}
 	attempt.Started = j.w.agent.cfg.Now()
 	return attempt, nil
+}
+
+// notExecutable is what OCI runtimes say when they create a container whose
+// command can't be executed: crun's find_executable, runc's exec.LookPath.
+var notExecutable = regexp.MustCompile("executable file .+ not found|open executable|exec(utable)? path not specified|exec: \"")
+
+// isStartError says whether a container failed as a run of its command, and not
+// because it could not be set up. With containerd that is found out when the
+// container is started; crun tells when it is created.
+func isStartError(err error) bool {
+	var e *container.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	return e.Reason == container.RunContainerError ||
+		e.Reason == container.CreateContainerError && notExecutable.MatchString(e.Error())
 }
 
 // announce saves that a run of a container is being made, before it is. It runs
@@ -218,7 +242,7 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 			RecursiveReadOnly: m.RecursiveReadOnly, Propagation: m.Propagation,
 		})
 	}
-	etc, err := j.etcMounts(c, dir)
+	etc, err := j.etcMounts(c, number)
 	cfg.Mounts = append(cfg.Mounts, etc...)
 	return cfg, err
 }
@@ -247,7 +271,7 @@ func (j job) environment(c *v1.Container) ([]string, []volume.Mount, error) {
 
 // etcMounts are the mounts that every container gets, unless the pod mounts
 // something there itself.
-func (j job) etcMounts(c *v1.Container, bundle string) ([]container.Mount, error) {
+func (j job) etcMounts(c *v1.Container, number int) ([]container.Mount, error) {
 	taken := make(map[string]bool)
 	for _, m := range c.VolumeMounts {
 		taken[filepath.Clean(m.MountPath)] = true
@@ -264,7 +288,7 @@ func (j job) etcMounts(c *v1.Container, bundle string) ([]container.Mount, error
 		add(filepath.Join(j.w.dir(), "etc-hostname"), "/etc/hostname")
 	}
 	if c.TerminationMessagePath != "" {
-		file := bundle + ".termination"
+		file := j.w.terminationFile(c.Name, number)
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return nil, &failure{string(container.CreateContainerError), err}
 		}

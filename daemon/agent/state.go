@@ -18,6 +18,10 @@ import (
 // daemon would take its pods for strangers.
 const stateFormat = 1
 
+// ErrNewerState is why a daemon must not start: its pods' state was written by
+// a newer one, and it would end what it can't understand.
+var ErrNewerState = errors.New("pods on this host were started by a newer shoald: upgrade this one, or end them with the newer one first")
+
 const stateFile = "state.json"
 
 // state is what a worker must know after the daemon was killed. It is written
@@ -28,6 +32,7 @@ type state struct {
 	Unit       string                     `json:"unit,omitempty"`   // the pod's scope
 	Cgroup     string                     `json:"cgroup,omitempty"` // its directory
 	CgroupPath string                     `json:"cgroupPath,omitempty"`
+	Limits     string                     `json:"limits,omitempty"` // the scope's in force, as text; "": not known
 	IPs        []string                   `json:"ips,omitempty"`
 	Ready      bool                       `json:"ready,omitempty"` // the sandbox was made in full
 	Containers map[string]*containerState `json:"containers"`
@@ -45,12 +50,15 @@ func readState(dir string) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
+	var version struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &version); err == nil && version.Format > stateFormat {
+		return nil, fmt.Errorf("%s has format %d, this version knows up to %d: %w", filepath.Join(dir, stateFile), version.Format, stateFormat, ErrNewerState)
+	}
 	s := &state{}
 	if err := json.Unmarshal(data, s); err != nil {
 		return nil, fmt.Errorf("read %s: %w", filepath.Join(dir, stateFile), err)
-	}
-	if s.Format > stateFormat {
-		return nil, fmt.Errorf("%s has format %d, this version knows up to %d: upgrade shoald", filepath.Join(dir, stateFile), s.Format, stateFormat)
 	}
 	if s.Pod == nil || s.Pod.UID == "" {
 		return nil, fmt.Errorf("%s names no pod", filepath.Join(dir, stateFile))

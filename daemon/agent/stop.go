@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,45 +19,45 @@ import (
 )
 
 // terminate sends a container its stop signal; the deciders count the grace.
-// It is written down afterwards: a daemon that dies in between sends it again,
-// which is better than never.
 func (w *worker) terminate(ctx context.Context, do pod.Action) {
-	c := w.seen.Containers[do.Container]
-	a := *c.Current
-	a.Signalled, a.Grace = w.agent.cfg.Now(), do.Grace
-	w.saySo(do)
 	signal := syscall.SIGTERM
 	if spec := w.spec(do.Container); spec != nil {
-		if img, err := w.agent.cfg.Images.Get(a.Image); err == nil {
+		if img, err := w.agent.cfg.Images.Get(w.seen.Containers[do.Container].Current.Image); err == nil {
 			if s, err := container.StopSignal(spec, img.Config); err == nil {
 				signal = s
 			}
 		}
 	}
-	w.signal(ctx, do.Container, a.Number, signal)
-	c.Current = &a
-	w.put(do.Container, c)
+	w.signal(ctx, do, signal, func(a *pod.Attempt) { a.Signalled, a.Grace = w.agent.cfg.Now(), do.Grace })
 }
 
 // kill ends a container that did not end by itself.
 func (w *worker) kill(ctx context.Context, do pod.Action) {
-	c := w.seen.Containers[do.Container]
-	a := *c.Current
-	a.Killed = true
-	if a.Signalled.IsZero() {
-		a.Signalled = w.agent.cfg.Now()
-	}
-	w.saySo(do)
-	w.signal(ctx, do.Container, a.Number, syscall.SIGKILL)
-	c.Current = &a
-	w.put(do.Container, c)
+	w.signal(ctx, do, syscall.SIGKILL, func(a *pod.Attempt) {
+		a.Killed = true
+		if a.Signalled.IsZero() {
+			a.Signalled = w.agent.cfg.Now()
+		}
+	})
 }
 
-func (w *worker) signal(ctx context.Context, name string, number int, s syscall.Signal) {
-	err := w.agent.cfg.Containers.Signal(ctx, w.bundle(name, number), s)
+// signal sends a signal and then writes down that it was sent: a daemon that
+// dies in between sends it again, which is better than never. What could not be
+// sent is tried again. A process that is gone needs none.
+func (w *worker) signal(ctx context.Context, do pod.Action, s syscall.Signal, sent func(*pod.Attempt)) {
+	w.saySo(do)
+	c := w.seen.Containers[do.Container]
+	a := *c.Current
+	err := w.agent.cfg.Containers.Signal(ctx, w.bundle(do.Container, a.Number), s)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
-		w.agent.log.Error("can't signal a container", "pod", w.name(), "container", name, "signal", s.String(), "err", err)
+		w.agent.log.Error("can't signal a container", "pod", w.name(), "container", do.Container, "signal", s.String(), "err", err)
+		c.StopFailure = w.failure(w.pod, reasonFailedKill, err, c.StopFailure)
+		w.seen.Containers[do.Container] = c
+		return
 	}
+	sent(&a)
+	c.Current, c.StopFailure = &a, nil
+	w.put(do.Container, c)
 }
 
 // saySo records a stop once.
@@ -71,25 +73,35 @@ func (w *worker) saySo(do pod.Action) {
 	w.agent.cfg.Events.Normal(reference(w.pod, do.Container), "Killing", "%s", message)
 }
 
-// resize puts a container's edited resources in force, and the pod's with them.
+// resize puts a container's edited resources in force. It is written down
+// afterwards: setting them once more changes nothing.
 func (w *worker) resize(ctx context.Context, name string) {
-	spec := w.spec(name)
+	spec, ref := w.spec(name), reference(w.pod, name)
 	c := w.seen.Containers[name]
 	a := *c.Current
-	a.Resources = *spec.Resources.DeepCopy()
-	c.Current = &a
-	w.put(name, c)
-	limits := w.agent.cfg.Limits
-	err := errors.Join(
-		w.agent.cfg.Scopes.Update(ctx, w.state.Unit, scope.PodResources(w.pod, limits)),
-		w.agent.cfg.Containers.Update(ctx, w.bundle(name, a.Number), scope.ContainerResources(w.pod, spec, limits)),
-	)
-	ref := reference(w.pod, name)
-	if err != nil {
-		w.agent.cfg.Events.Warning(ref, "ResizeError", "Error putting new resources in force: %v", err)
+	if err := w.agent.cfg.Containers.Update(ctx, w.bundle(name, a.Number), scope.ContainerResources(w.pod, spec, w.agent.cfg.Limits)); err != nil {
+		w.agent.cfg.Events.Warning(ref, reasonResizeError, "Error putting new resources in force: %v", err)
+		c.ResizeFailure = w.failure(w.pod, reasonResizeError, err, c.ResizeFailure)
+		w.seen.Containers[name] = c
 		return
 	}
+	a.Resources = *spec.Resources.DeepCopy()
+	c.Current, c.ResizeFailure = &a, nil
+	w.put(name, c)
 	w.agent.cfg.Events.Normal(ref, "ResizeCompleted", "Pod resize completed: container %s", name)
+}
+
+// resizeSandbox gives the scope the limits that the pod asks for.
+func (w *worker) resizeSandbox(ctx context.Context) {
+	want := scope.PodResources(w.pod, w.agent.cfg.Limits)
+	if err := w.agent.cfg.Scopes.Update(ctx, w.state.Unit, want); err != nil {
+		w.agent.cfg.Events.Warning(reference(w.pod, ""), reasonResizeError, "Error putting the pod's new resources in force: %v", err)
+		w.seen.Sandbox.ResizeFailure = w.failure(w.pod, reasonResizeError, err, w.seen.Sandbox.ResizeFailure)
+		return
+	}
+	w.seen.Sandbox.ResizeFailure = nil
+	w.state.Limits = want.String()
+	w.save()
 }
 
 // forgetAttempt frees what a run that ended holds: its bundle and its root.
@@ -121,7 +133,7 @@ func (w *worker) dropOldLogs(name string, number int) {
 		}
 	}
 	for n := range max(number-1, 0) {
-		os.Remove(w.bundle(name, n) + ".termination")
+		os.Remove(w.terminationFile(name, n))
 	}
 }
 
@@ -174,11 +186,7 @@ func (w *worker) dropRotated(file string) {
 // tailOfLog is the end of a container's log, at most 80 lines or 2048 bytes
 // (the kubelet's MaxContainerTerminationMessageLogLines and -LogLength).
 func tailOfLog(file string) string {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return ""
-	}
-	lines := strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(endOfFile(file), "\n"), "\n")
 	var text string
 	for _, l := range lines[max(len(lines)-80, 0):] {
 		// 2026-11-21T07:44:00.000000000+00:00 stdout F message
@@ -190,4 +198,28 @@ func tailOfLog(file string) string {
 		}
 	}
 	return text[max(len(text)-2048, 0):]
+}
+
+// endOfFile is the whole lines among the last 64 kB of a file; "" of one that
+// can't be read.
+func endOfFile(name string) string {
+	const most = 64 << 10
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	from := max(info.Size()-most, 0)
+	data, err := io.ReadAll(io.NewSectionReader(f, from, most))
+	if err != nil {
+		return ""
+	}
+	if from > 0 {
+		_, data, _ = bytes.Cut(data, []byte("\n"))
+	}
+	return string(data)
 }

@@ -38,9 +38,12 @@ type worker struct {
 	cancel  map[string]context.CancelFunc // operations under way, by container; "" is the sandbox
 	stopLog map[string]bool               // what was said of a stop under way
 
-	mu      sync.Mutex
-	inbox   []func()
 	ringing chan struct{} // holds one: the inbox is not empty, or look again
+	ended   chan struct{} // closed when the worker has ended
+
+	mu     sync.Mutex
+	inbox  []func()
+	images []string // IDs in the store, see imagesInUse
 }
 
 func newWorker(a *Agent, p *v1.Pod) *worker {
@@ -52,6 +55,7 @@ func newWorker(a *Agent, p *v1.Pod) *worker {
 		cancel:  make(map[string]context.CancelFunc),
 		stopLog: make(map[string]bool),
 		ringing: make(chan struct{}, 1),
+		ended:   make(chan struct{}),
 	}
 }
 
@@ -73,7 +77,25 @@ func (w *worker) poke() {
 
 // update hands over the pod as it is wanted now.
 func (w *worker) update(p *v1.Pod) {
-	w.send(func() { w.pod = p })
+	w.send(func() {
+		old := w.pod
+		w.pod = p
+		if changesVolumes(old, p) {
+			w.stale()
+		}
+		w.callOffOldImages(old)
+	})
+}
+
+// callOffOldImages ends the making of containers, pulls above all, from images
+// that an edit has replaced.
+func (w *worker) callOffOldImages(old *v1.Pod) {
+	for name, c := range w.seen.Containers {
+		before, after := findContainer(old, name), w.spec(name)
+		if c.Making && before != nil && after != nil && before.Image != after.Image {
+			w.cancel[name]()
+		}
+	}
 }
 
 func (w *worker) receive() {
@@ -127,7 +149,7 @@ func (w *worker) decide() pod.Decision {
 		w.status = d.Status
 		w.agent.cfg.Publish(w.agent.ctx, w.pod, d.Status, false)
 	}
-	if w.pod.DeletionTimestamp != nil {
+	if d.Ends {
 		for _, cancel := range w.cancel {
 			cancel()
 		}
@@ -143,6 +165,7 @@ func (w *worker) observe() {
 		w.state.Ready = false
 		w.save()
 	}
+	w.seen.Sandbox.Outgrown = w.seen.Sandbox.Ready && w.state.Limits != scope.PodResources(w.pod, w.agent.cfg.Limits).String()
 	for name, c := range w.seen.Containers {
 		if a := c.Current; a != nil && a.State != pod.Exited && !c.Busy {
 			w.observeContainer(name, c)
@@ -155,13 +178,13 @@ func (w *worker) observeContainer(name string, c pod.Container) {
 	s, err := w.agent.cfg.Containers.Read(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // it ended, or its directory was taken away: nobody knows how
-		s = container.State{Phase: container.Exited, ExitCode: exitUnknown, Reason: container.ContainerStatusUnknown}
+		s = container.State{Phase: container.Exited, ExitCode: container.ExitUnknown, Reason: container.ContainerStatusUnknown}
 	case err != nil:
 		w.agent.log.Error("can't read a container's state", "pod", w.name(), "container", name, "err", err)
 		return
-	case s.Phase == container.Running && !s.Supervised && !c.Current.Killed:
-		// Without conmon its output and its exit code are lost.
-		w.kill(w.agent.ctx, pod.Action{Verb: pod.Kill, Container: name, Reason: "its supervisor conmon was killed"})
+	case s.Phase == container.Running && !s.Supervised:
+		c.Unsupervised = true
+		w.seen.Containers[name] = c
 		return
 	case s.Phase != container.Exited:
 		return
@@ -177,15 +200,12 @@ func (w *worker) observeContainer(name string, c pod.Container) {
 	if spec != nil {
 		a.Message = w.terminationMessage(spec, a)
 	}
-	c.Current = &a
+	c.Current, c.Unsupervised = &a, false
+	c.StopFailure, c.ResizeFailure = nil, nil
 	w.put(name, c)
 	delete(w.stopLog, name)
 	w.forgetAttempt(name, a.Number)
 }
-
-// exitUnknown is the exit code of a container that nobody saw end, as the
-// kubelet's (convertToAPIContainerStatuses).
-const exitUnknown = 137
 
 // act carries out a decision and says whether it changed what is observed.
 // What takes time is begun, and observed as busy.
@@ -195,7 +215,13 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 		case pod.StartSandbox:
 			w.agent.wait.Go(w.anticipate)
 			w.save() // from here on something may be left behind: the file says whose it is
+			w.seen.Volumes.Stale = false
 			w.begin(ctx, "", w.job().startSandbox)
+		case pod.ResizeSandbox:
+			w.resizeSandbox(ctx)
+		case pod.Refresh:
+			w.seen.Volumes.Stale = false // what changes from here on makes it stale again
+			w.begin(ctx, volumesOperation, w.job().refreshVolumes)
 		case pod.StopSandbox:
 			w.begin(ctx, "", w.job().stopSandbox)
 		case pod.Start:
@@ -243,8 +269,8 @@ func (w *worker) job() job {
 }
 
 // begin runs an operation in its own goroutine; what it returns is applied in
-// the worker's. An operation on a container, or on the sandbox (""), excludes
-// others on the same.
+// the worker's. An operation on a container, on the sandbox ("") or on the
+// volumes excludes others on the same.
 func (w *worker) begin(ctx context.Context, name string, op func(context.Context) func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	w.cancel[name] = cancel
@@ -261,11 +287,15 @@ func (w *worker) begin(ctx context.Context, name string, op func(context.Context
 }
 
 func (w *worker) busy(name string, busy bool) {
-	if name == "" {
+	switch name {
+	case "":
 		w.seen.Sandbox.Busy = busy
 		if busy {
 			w.seen.Sandbox.Present = true
 		}
+		return
+	case volumesOperation:
+		w.seen.Volumes.Busy = busy
 		return
 	}
 	c := w.seen.Containers[name]
@@ -308,6 +338,9 @@ func (w *worker) retryNow() {
 	if f := w.seen.Sandbox.Failure; f != nil {
 		f.At = time.Time{}
 	}
+	if f := w.seen.Volumes.Failure; f != nil {
+		f.At = time.Time{}
+	}
 	for _, c := range w.seen.Containers {
 		if c.Failure != nil {
 			c.Failure.At = time.Time{}
@@ -333,9 +366,29 @@ func (w *worker) save() {
 		}
 		s.Current, s.Last, s.Backoff = c.Current, c.Last, c.Backoff
 	}
+	images := w.imagesInUse()
+	w.mu.Lock()
+	w.images = images
+	w.mu.Unlock()
 	if err := w.state.write(w.dir()); err != nil {
 		w.agent.log.Error("can't save a pod's state", "pod", w.name(), "err", err)
 	}
+}
+
+// imagesInUse are the images that the pod's containers run from or will run
+// from again, also of those being made.
+func (w *worker) imagesInUse() []string {
+	var ids []string
+	over := w.status.Phase == v1.PodSucceeded || w.status.Phase == v1.PodFailed
+	for _, c := range w.state.Containers {
+		if c.Starting != nil {
+			ids = append(ids, c.Starting.StoreID)
+		}
+		if a := c.Current; a != nil && (a.State != pod.Exited || !over) {
+			ids = append(ids, a.StoreID)
+		}
+	}
+	return ids
 }
 
 func (w *worker) name() string { return w.namespace + "/" + w.podName }
@@ -388,10 +441,16 @@ func findContainer(p *v1.Pod, name string) *v1.Container {
 	return nil
 }
 
+// terminationFile is the file behind a run's terminationMessagePath. The
+// container may write as much as it likes to it: so it is not in memory (/run).
+func (w *worker) terminationFile(name string, number int) string {
+	return filepath.Join(w.lib(), "termination", name, strconv.Itoa(number))
+}
+
 // terminationMessage is what a container left in its terminationMessagePath,
 // at most 4096 bytes (the kubelet's MaxContainerTerminationMessageLength).
 func (w *worker) terminationMessage(c *v1.Container, a pod.Attempt) string {
-	f, err := os.Open(w.bundle(c.Name, a.Number) + ".termination")
+	f, err := os.Open(w.terminationFile(c.Name, a.Number))
 	if err != nil {
 		return ""
 	}

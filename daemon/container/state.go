@@ -50,9 +50,9 @@ const (
 	OOMKilled Reason = "OOMKilled"
 )
 
-// exitUnknown is the exit code of a container that nobody saw end, as the
+// ExitUnknown is the exit code of a container that nobody saw end, as the
 // kubelet's (convertToAPIContainerStatuses).
-const exitUnknown = 137
+const ExitUnknown = 137
 
 // Read finds out about the container whose bundle is dir. It starts no process
 // and changes nothing. The error is fs.ErrNotExist where there is none.
@@ -81,7 +81,7 @@ func (r *Runtime) Read(dir string) (State, error) {
 		state.PID = ps.Init.PID
 		return state, nil
 	}
-	state.Phase, state.ExitCode, state.Reason = Exited, exitUnknown, ContainerStatusUnknown
+	state.Phase, state.ExitCode, state.Reason = Exited, ExitUnknown, ContainerStatusUnknown
 	state.FinishedAt = lastSign(dir, id)
 	return state, nil
 }
