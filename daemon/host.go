@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -187,7 +188,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Run: d.path("run/shoal/pods"), Lib: d.path("var/lib/shoal/pods"), Log: d.path("var/log/pods"),
 		Node:           pod.Node{Name: d.Config.Node, IPs: h.ips, Allocatable: h.capacity},
 		Limits:         h.limits,
-		Volumes:        volume.NodeInfo{Allocatable: h.capacity},
+		Volumes:        volume.NodeInfo{Allocatable: h.capacity, RecursiveReadOnly: setsMountsRecursively()},
 		Scopes:         h.scopes,
 		Containers:     h.runtime,
 		Images:         h.images,
@@ -201,6 +202,13 @@ func (d *Daemon) agentConfig() agent.Config {
 		LogMaxSize: d.Config.Logs.MaxBytes, LogMaxFiles: d.Config.Logs.MaxFiles,
 		Now: d.Now, Logger: d.Log,
 	}
+}
+
+// setsMountsRecursively says whether the kernel has mount_setattr(2) (Linux
+// 5.12), by which runtimes make a mount and those below it read-only: crun
+// since 1.4, runc since 1.1.
+func setsMountsRecursively() bool {
+	return !errors.Is(unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}), unix.ENOSYS)
 }
 
 // minOOMScoreAdj is -1000 unless the daemon lacks CAP_SYS_RESOURCE, as in some

@@ -9,5 +9,6 @@
 //
 //	pods.yaml   becomes the story's file in /etc/shoal/manifests, all of it in a namespace named after the story
 //	want        facts to wait for, one a line, see [fact]
+//	why         for docs/conformance.md: why an example does not run, or not all of it
 //	host        a script, run on the host again and again until it prints what the next section, "says", has
 package conformance

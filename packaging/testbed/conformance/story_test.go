@@ -50,7 +50,7 @@ type story struct {
 // tell runs a story's sections in their order. What it made is gone afterwards.
 func tell(t *testing.T, name string, archive *txtar.Archive) {
 	h, w := onHost(t)
-	s := &story{host: h, watch: w, namespace: strings.ReplaceAll(name, "/", "-"), uids: map[string]string{}}
+	s := &story{host: h, watch: w, namespace: strings.ToLower(strings.ReplaceAll(name, "/", "-")), uids: map[string]string{}}
 	s.file = "/etc/shoal/manifests/" + s.namespace + ".json"
 	t.Cleanup(func() {
 		if _, err := h.Run(context.Background(), "rm", "-f", s.file); err != nil {
@@ -69,7 +69,7 @@ func tell(t *testing.T, name string, archive *txtar.Archive) {
 				t.Fatal("a section host needs one called says behind it")
 			}
 			err = s.ask(t.Context(), string(section.Data), string(archive.Files[i+1].Data))
-		case "says":
+		case "says", "why":
 		default:
 			t.Fatalf("section %q means nothing", section.Name)
 		}
