@@ -11,13 +11,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/agent"
@@ -50,7 +50,9 @@ type Daemon struct {
 
 	calls   chan func()   // run in the loop
 	scanned chan struct{} // holds one: look at the files
-	hangups chan os.Signal
+
+	unsettled <-chan time.Time // look at the files again then; nil: no need
+	hangups   chan os.Signal
 
 	clock   *record.Clock
 	store   *record.Store
@@ -65,6 +67,8 @@ type Daemon struct {
 	declared map[manifests.Key]*v1.Pod // pods that files declare
 	gone     map[types.UID]bool        // pods of which nothing is left on this host
 	used     map[string]int            // objects in each namespace
+	ending   map[string]time.Time      // namespaces that go when they are empty, and since when
+	missing  map[string]time.Time      // claims whose files were gone at the last scan, and since when
 
 	host  *host
 	agent *agent.Agent
@@ -77,6 +81,7 @@ func Run(ctx context.Context, o Options) error {
 		calls: make(chan func()), scanned: make(chan struct{}, 1), hangups: hangups(),
 		clock: record.NewClock(o.Now), view: view.New(o.Now()),
 		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
+		ending: make(map[string]time.Time), missing: make(map[string]time.Time),
 	}
 	defer signal.Stop(d.hangups)
 	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)
@@ -131,6 +136,9 @@ func (d *Daemon) openStore() error {
 			return errors.Join(fmt.Errorf("mint the cluster's id: %w", err), store.Close())
 		}
 	}
+	if err := d.keepName(); err != nil {
+		return errors.Join(err, store.Close())
+	}
 	if d.own = d.records[d.Config.Node]; d.own == nil {
 		d.own = record.New(d.Config.Node, uint64(d.Now().UnixMilli()))
 		d.records[d.Config.Node] = d.own
@@ -146,6 +154,24 @@ func (d *Daemon) openStore() error {
 		if err := json.Unmarshal([]byte(text), &d.memory); err != nil {
 			d.Log.Error("the last good versions of files can't be read", "err", err)
 		}
+	}
+	return nil
+}
+
+// keepName gives the node the name that it has in its store: pods and volumes
+// belong to that name, and a host's name may change under it (DHCP, cloud-init).
+func (d *Daemon) keepName() error {
+	known := d.store.Meta("node")
+	switch {
+	case known == "":
+		return d.store.SetMeta("node", d.Config.Node)
+	case known == d.Config.Node:
+	case d.Config.NodeGiven:
+		return fmt.Errorf("the configuration calls this node %q, but its pods and volumes are those of node %q: "+
+			"set node = %q, or remove /var/lib/shoal to begin anew", d.Config.Node, known, known)
+	default:
+		d.Log.Warn("the host's name has changed: the node keeps its own", "node", known, "host", d.Config.Node)
+		d.Config.Node = known
 	}
 	return nil
 }
@@ -167,8 +193,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		return err
 	}
 	all := []manifests.Key{d.nodeKey()}
-	for _, ns := range []string{metav1.NamespaceDefault, metav1.NamespaceSystem} {
-		d.used[ns]++ // they exist whether or not something is in them
+	for _, ns := range builtin {
 		all = append(all, manifests.Key{Kind: "Namespace", Name: ns})
 	}
 	for _, r := range d.records {
@@ -192,6 +217,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	d.scan()
 	d.publishNode()
 	d.agent.Sync(d.pods())
+	d.host.podsDecided(d.pods())
 	go d.watchFiles(ctx, sources)
 	go d.host.weighSlices(ctx)
 	go d.host.serveDNS(ctx)
@@ -253,23 +279,20 @@ func (d *Daemon) loop(ctx context.Context) error {
 	notify("READY=1\nSTATUS=" + d.summary())
 	defer notify("STOPPING=1")
 	d.Log.Info("shoald is ready", "node", d.Config.Node, "version", d.Version, "duration", d.Now().Sub(d.started))
-	var unsettled <-chan time.Time
 	for {
 		select {
 		case f := <-d.calls:
 			f()
 		case <-d.scanned:
 			d.scan()
-			unsettled = nil
-			if d.set.Unsettled {
-				unsettled = time.After(250 * time.Millisecond)
-			}
-		case <-unsettled:
-			d.rescan()
+		case <-d.unsettled:
+			d.scan()
 		case <-tick.C:
 			d.rescan()
 			d.events.Expire()
 			d.publishNode()
+			d.compact()
+			d.host.podsDecided(d.pods())
 			d.host.check(ctx)
 			notify("STATUS=" + d.summary())
 		case <-watchdog.C:
@@ -279,6 +302,24 @@ func (d *Daemon) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// tombstones is how many deleted entries the record may hold before they are
+// compacted away: one object's few, a hundred times over.
+const tombstones = 500
+
+// compact forgets deleted entries when there are many.
+func (d *Daemon) compact() {
+	n := 0
+	for _, e := range d.own.Entries {
+		if e.Value == nil {
+			n++
+		}
+	}
+	if n > tombstones {
+		d.own.Compact(d.own.Seq)
+		d.store.Save(d.own.Since(0))
 	}
 }
 
@@ -310,20 +351,26 @@ func (d *Daemon) publish(values map[record.Name]json.RawMessage) {
 // fold brings the view's objects of these keys up to date with the records.
 func (d *Daemon) fold(keys []manifests.Key) {
 	var changes []view.Change
+	touched := make(map[string]bool) // namespaces
 	for _, key := range keys {
-		entries, err := view.Collect(d.records, key)
-		if err != nil {
-			d.Log.Error("can't read a record", "key", key.String(), "err", err)
+		if key.GroupKind() == namespaceKind {
+			touched[key.Name] = true
 			continue
 		}
-		obj, err := view.Fold(d.cluster, key, entries)
+		obj, err := d.object(key)
 		if err != nil {
 			d.Log.Error("can't read an object", "key", key.String(), "err", err)
 			continue
 		}
-		changes = append(changes, d.change(key, obj)...)
+		changes = d.change(changes, key, obj)
+		if key.Namespace != "" {
+			touched[key.Namespace] = true
+		}
 	}
-	d.view.Apply(changes...)
+	d.count(changes)
+	// Namespaces come before what is in them and go after it.
+	before, after := d.namespaces(touched)
+	d.view.Apply(slices.Concat(before, changes, after)...)
 	for _, c := range changes {
 		switch c.Key.Kind {
 		case "ConfigMap", "Secret":
@@ -334,56 +381,28 @@ func (d *Daemon) fold(keys []manifests.Key) {
 	}
 }
 
-// change is what to tell the view of an object, and of its namespace: one that
-// objects are in exists, declared or not.
-func (d *Daemon) change(key manifests.Key, obj view.Object) []view.Change {
-	old, had := d.view.Get(key)
-	if obj == nil && key.Kind == "Namespace" && key.Group == "" && d.used[key.Name] > 0 {
-		obj = d.implied(key.Name)
+// object is what the records say of a key.
+func (d *Daemon) object(key manifests.Key) (view.Object, error) {
+	entries, err := view.Collect(d.records, key)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case obj == nil && !had:
-		return nil
-	case obj != nil && had:
-		obj.SetResourceVersion(old.GetResourceVersion())
-		if equality.Semantic.DeepEqual(old, obj) {
-			return nil
-		}
-		return []view.Change{{Key: key, Object: obj}}
-	}
-	changes := []view.Change{{Key: key, Object: obj}}
-	if key.Namespace == "" {
-		return changes
-	}
-	before := d.used[key.Namespace]
-	ns := manifests.Key{Kind: "Namespace", Name: key.Namespace}
-	if obj != nil {
-		if d.used[key.Namespace]++; before == 0 {
-			if _, ok := d.view.Get(ns); !ok {
-				changes = append([]view.Change{{Key: ns, Object: d.implied(key.Namespace)}}, changes...)
-			}
-		}
-		return changes
-	}
-	if d.used[key.Namespace]--; before == 1 {
-		delete(d.used, key.Namespace)
-		if entries, err := view.Collect(d.records, ns); err == nil && len(entries.Claims) == 0 {
-			changes = append(changes, view.Change{Key: ns})
-		}
-	}
-	return changes
+	return view.Fold(d.cluster, key, entries)
 }
 
-// implied is a namespace that exists because something is in it.
-func (d *Daemon) implied(name string) view.Object {
-	ns := &v1.Namespace{}
-	ns.Name = name
-	ns.UID = view.UID(d.cluster, manifests.Key{Kind: "Namespace", Name: name}, 0)
-	ns.Labels = map[string]string{v1.LabelMetadataName: name}
-	ns.Status.Phase = v1.NamespaceActive
-	ns.APIVersion, ns.Kind = "v1", "Namespace"
-	ns.CreationTimestamp.Time = d.started
-	return ns
+// change adds the object's change to the list, if there is one.
+func (d *Daemon) change(changes []view.Change, key manifests.Key, obj view.Object) []view.Change {
+	old, had := d.view.Get(key)
+	if obj == nil && !had {
+		return changes
+	}
+	if obj != nil && had {
+		obj.SetResourceVersion(old.GetResourceVersion())
+		if equality.Semantic.DeepEqual(old, obj) {
+			return changes
+		}
+	}
+	return append(changes, view.Change{Key: key, Object: obj})
 }
 
 // pods are this node's pods as the view has them.

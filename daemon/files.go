@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -43,6 +45,29 @@ func (d *Daemon) scan() {
 	for _, key := range changed {
 		d.reportNotImplemented(key)
 	}
+	d.unsettled = nil
+	if d.set.Unsettled || len(d.missing) > 0 {
+		d.unsettled = time.After(settle)
+	}
+}
+
+// settle is how long a file must be gone before that counts. Editors, git and
+// tar remove a file and write it again, and in a burst of renames a file may be
+// at neither name while the directory is read: no pod is to die of that.
+const settle = 250 * time.Millisecond
+
+// goneForGood says whether a claim whose file was not found counts as deleted.
+func (d *Daemon) goneForGood(key string) bool {
+	since, known := d.missing[key]
+	if !known {
+		d.missing[key] = d.Now()
+		return false
+	}
+	if d.set.Unsettled || d.Now().Sub(since) < settle {
+		return false
+	}
+	delete(d.missing, key)
+	return true
 }
 
 // claims is what the record must say for it to match the files, and which
@@ -83,19 +108,34 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 			changed = append(changed, c.Key)
 		}
 	}
-	for name := range d.own.Entries {
-		if name.Section == record.Claims && !kept[name.Key] && d.own.Entries[name].Value != nil {
+	for name, e := range d.own.Entries {
+		switch {
+		case name.Section != record.Claims || e.Value == nil:
+		case kept[name.Key]:
+			delete(d.missing, name.Key)
+		case d.goneForGood(name.Key):
 			values[name] = nil
+		default:
+			kept[name.Key] = true // for now
 		}
 	}
-	// A pod that is no longer declared, also one of an earlier run of the daemon.
-	for _, p := range d.pods() {
-		if key := podKey(p); !kept[key.String()] {
+	return values, append(changed, d.undeclared(kept)...)
+}
+
+// undeclared are the pods that this node decided on and that no file declares
+// any more.
+func (d *Daemon) undeclared(kept map[string]bool) []manifests.Key {
+	var keys []manifests.Key
+	for name, e := range d.own.Entries {
+		if name.Section != record.Decisions || e.Value == nil || kept[name.Key] {
+			continue
+		}
+		if key, err := manifests.ParseKey(name.Key); err == nil && key.GroupKind() == podKind {
 			delete(d.declared, key)
-			changed = append(changed, key)
+			keys = append(keys, key)
 		}
 	}
-	return values, changed
+	return keys
 }
 
 // decidePods decides about these pods, publishes that, and has the agent follow.
@@ -110,7 +150,11 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 			in.Declared[key] = p
 		}
 		if o, ok := d.view.Get(key); ok && key.GroupKind() == podKind {
-			in.Decided[key] = o.(*v1.Pod)
+			p := o.(*v1.Pod)
+			in.Decided[key] = p
+			if p.DeletionTimestamp != nil && p.Spec.NodeName != d.Config.Node {
+				d.gone[p.UID] = true // no node has it: nodeName was wrong
+			}
 		}
 	}
 	values := make(map[record.Name]json.RawMessage)
@@ -118,9 +162,12 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 	for _, dec := range workload.DeclaredPods(in) {
 		d.reportDecision(dec, in.Decided[dec.Key])
 		d.decided(values, dec)
-		if dec.Verb == workload.Forget {
+		switch {
+		case dec.Verb == workload.Forget:
 			delete(d.gone, in.Decided[dec.Key].UID)
-			again = append(again, dec.Key)
+			again = append(again, dec.Key) // what was replaced begins anew
+		case dec.Verb == workload.Delete && dec.Pod.Spec.NodeName != d.Config.Node:
+			again = append(again, dec.Key) // nobody runs it: it is gone
 		}
 	}
 	if len(values) == 0 {
@@ -131,7 +178,7 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 	d.agent.Sync(pods)
 	d.host.podsDecided(pods)
 	if len(again) > 0 {
-		d.decidePods(again) // what was replaced begins anew
+		d.decidePods(again)
 	}
 }
 
@@ -169,8 +216,13 @@ func (d *Daemon) reportDecision(dec workload.Decision, old *v1.Pod) {
 	}
 }
 
-// reportProblems logs what is wrong with files, once each time it appears.
+// reportProblems says what is wrong with files, once each time it appears.
 func (d *Daemon) reportProblems(before manifests.Set) {
+	static := manifests.StaticPods(d.Root).Dir
+	if files, err := os.ReadDir(static); err == nil && len(files) > 0 && before.Files == nil {
+		d.events.Warning(d.nodeReference(), reasonNotImplemented, "files in %s are not read yet by this version; put them into %s",
+			static, d.path("etc/shoal/manifests"))
+	}
 	known := make(map[string]bool)
 	for _, p := range before.AllProblems() {
 		known[p.Error()] = true

@@ -2,17 +2,20 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
@@ -117,46 +120,58 @@ func (w writer) delete(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	switch {
 	case key.Kind == "Node" || key.Kind == "Event":
 		return nil, forbidden(key, "it is written by its node alone")
-	case key.Kind == "Namespace" && (key.Name == metav1.NamespaceDefault || key.Name == metav1.NamespaceSystem):
+	case key.GroupKind() == namespaceKind && slices.Contains(builtin, key.Name):
 		return nil, forbidden(key, "this namespace may not be deleted")
-	case key.Kind == "Namespace" && d.used[key.Name] > 0:
-		return nil, forbidden(key, fmt.Sprintf("%d objects are in it: delete them first", d.used[key.Name]))
 	case o.DryRun:
 		return old, nil
 	}
-	if pod, ok := old.(*v1.Pod); ok && o.GraceSeconds != nil {
-		d.deletePod(pod, *o.GraceSeconds)
+	if pod, ok := old.(*v1.Pod); ok {
+		d.deletePod(pod, o.GraceSeconds)
 	}
 	if err := os.Remove(d.apiFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, apierrors.NewInternalError(err)
 	}
+	d.missing[key.String()] = time.Time{} // this deletion is no accident
+	if key.GroupKind() == namespaceKind {
+		d.ending[key.Name] = d.Now()
+	}
 	d.scan()
+	if key.GroupKind() == namespaceKind {
+		d.fold([]manifests.Key{key})
+	}
 	if now, ok := d.view.Get(key); ok {
 		return now, nil
 	}
 	return old, nil
 }
 
-// deletePod begins a pod's deletion with a grace of its own.
-func (d *Daemon) deletePod(p *v1.Pod, grace int64) {
+// deletePod begins a pod's deletion, with the pod's own grace unless another is
+// asked for.
+func (d *Daemon) deletePod(p *v1.Pod, grace *int64) {
 	p = p.DeepCopy()
-	workload.MarkDeleted(p, grace, d.Now())
+	if grace == nil {
+		grace = p.Spec.TerminationGracePeriodSeconds // set by defaulting
+	}
+	workload.MarkDeleted(p, *grace, d.Now())
 	values := make(map[record.Name]json.RawMessage)
 	d.decided(values, workload.Decision{Verb: workload.Delete, Key: podKey(p), Pod: p})
 	d.publish(values)
 	d.agent.Sync(d.pods())
 }
 
-// declaredElsewhere is the file that declares an object, unless the API wrote it.
+// declaredElsewhere is the file that declares an object, unless it is the API's own.
 func (d *Daemon) declaredElsewhere(key manifests.Key) string {
-	own := d.path("var/lib/shoal/manifests")
 	for _, c := range d.set.Claims {
-		if c.Key == key && c.Source.Dir != own {
+		if c.Key == key && c.Pos.File != d.apiFile(key) {
 			return c.Pos.File
 		}
 	}
 	return ""
 }
+
+// maxName is how long a name may be before a file is called after part of it
+// and a hash: file names have 255 bytes, and objects' have up to 253.
+const maxName = 200
 
 // apiFile is where the API keeps an object: NAMESPACE/KIND.GROUP/NAME.yaml.
 func (d *Daemon) apiFile(key manifests.Key) string {
@@ -169,7 +184,11 @@ func (d *Daemon) apiFile(key manifests.Key) string {
 		kind += "." + key.Group
 	}
 	// Names of some kinds (RBAC's) may hold what a path must not.
-	name := strings.NewReplacer("/", "_", "%", "%25", ":", "%3A").Replace(key.Name)
+	name := strings.NewReplacer("/", "%2F", "%", "%25", ":", "%3A").Replace(key.Name)
+	if len(name) > maxName {
+		sum := sha256.Sum256([]byte(key.Name))
+		name = name[:maxName] + "-" + hex.EncodeToString(sum[:8])
+	}
 	return filepath.Join(d.path("var/lib/shoal/manifests"), ns, kind, name+".yaml")
 }
 
@@ -189,7 +208,7 @@ func writeObject(file string, obj view.Object) error {
 		return fmt.Errorf("write object: %w", err)
 	}
 	// A name that begins with a dot is not read as a manifest.
-	f, err := os.OpenFile(filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+".new"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(filepath.Dir(file), ".new"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("write object: %w", err)
 	}

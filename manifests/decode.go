@@ -343,16 +343,10 @@ func (n *node) setNamespace(namespace string) {
 	}
 }
 
-// canonicalJSON is JSON with sorted keys and no escapes that JSON does not ask for.
-func canonicalJSON(value any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(value); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
-}
+// canonicalJSON is JSON with sorted keys, in the one form that json.Marshal
+// leaves as it is when the bytes are part of something larger (<, > and & are
+// escaped): what is stored compares equal to what is read.
+func canonicalJSON(value any) ([]byte, error) { return json.Marshal(value) }
 
 func nameOf(k Key) string {
 	if k.Namespace == "" {

@@ -28,8 +28,11 @@ const Path = "/etc/shoal/shoal.toml"
 
 // Config is the configuration with its defaults filled in.
 type Config struct {
-	// Node is this host's name in the cluster; default: its host name, lower case.
+	// Node is this host's name in the cluster; default: its host name, lower
+	// case, at the first start.
 	Node string `toml:"node"`
+	// NodeGiven says that the file names the node.
+	NodeGiven bool `toml:"-"`
 	// Domain is the cluster's DNS domain; default "cluster.local".
 	Domain string `toml:"cluster_domain"`
 	// Labels are added to the node object's.
@@ -175,7 +178,7 @@ func suggest(key toml.Key) string {
 }
 
 func (c *Config) setDefaults(hostname string) {
-	if c.Node == "" {
+	if c.NodeGiven = c.Node != ""; !c.NodeGiven {
 		c.Node = strings.ToLower(hostname)
 	}
 	if c.Domain == "" {

@@ -35,8 +35,9 @@ type Object interface {
 }
 
 // history is how many changes a watcher may lag behind before it must list
-// again. A burst of 50 starting pods makes some 500 changes.
-const history = 8192
+// again. A burst of 50 starting pods makes some 500 changes; each kept one holds
+// an object of 5 to 20 kB.
+const history = 1024
 
 // ErrExpired says that a watch asked for changes that are no longer kept, or
 // that belong to an earlier run of the daemon: list again (HTTP 410 Gone).
@@ -91,7 +92,7 @@ func (v *View) Apply(changes ...Change) {
 	if v.version == before {
 		return
 	}
-	if n := len(v.events); n > 2*history {
+	if n := len(v.events); n > history+history/4 {
 		v.events = slices.Clone(v.events[n-history:])
 	}
 	close(v.changed)

@@ -89,10 +89,12 @@ func DeclaredPods(in Input) []Decision {
 	return decisions
 }
 
-// create is the first decision about a declared pod.
+// create is the first decision about a declared pod. Owners and finalizers that
+// an exported object brought along have no meaning here: the file owns the pod.
 func create(declared *v1.Pod, in Input, key manifests.Key) *v1.Pod {
 	pod := declared.DeepCopy()
 	pod.UID = in.UID(key)
+	pod.OwnerReferences, pod.Finalizers = nil, nil
 	pod.CreationTimestamp = metav1.NewTime(in.Now.Truncate(time.Second))
 	pod.Generation = 1
 	pod.Spec.NodeName = cmp.Or(pod.Spec.NodeName, in.Node)
@@ -113,6 +115,11 @@ func deleted(pod *v1.Pod, now time.Time) *v1.Pod {
 // MarkDeleted begins a pod's deletion, as the apiserver does: the timestamp
 // lies grace seconds ahead. A second call can shorten the grace, not lengthen it.
 func MarkDeleted(pod *v1.Pod, grace int64, now time.Time) {
+	// The API's times have whole seconds: rounded down, they would cost a short
+	// grace its TERM.
+	if whole := now.Truncate(time.Second); grace > 0 && whole.Before(now) {
+		now = whole.Add(time.Second)
+	}
 	at := metav1.NewTime(now.Add(time.Duration(grace) * time.Second))
 	if pod.DeletionTimestamp != nil && pod.DeletionTimestamp.Before(&at) {
 		return

@@ -138,6 +138,29 @@ func TestAPodOfAControllerIsNotOurs(t *testing.T) {
 	}
 }
 
+func TestAnExportedPodIsItsFilesAlone(t *testing.T) {
+	exported := pod(t, declared)
+	yes := true
+	exported.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web", Controller: &yes}}
+	exported.Finalizers = []string{"example.com/hold"}
+	p := DeclaredPods(input(nil, exported))[0].Pod
+	if len(p.OwnerReferences)+len(p.Finalizers) > 0 {
+		t.Errorf("created with %v, %v", p.OwnerReferences, p.Finalizers)
+	}
+	if d := DeclaredPods(input(p, nil)); len(d) != 1 || d[0].Verb != Delete {
+		t.Errorf("its file went away: got %+v", d)
+	}
+}
+
+func TestAShortGraceIsNotLostToWholeSeconds(t *testing.T) {
+	p := created(t)
+	late := now.Add(900 * time.Millisecond)
+	MarkDeleted(p, 1, late)
+	if left := p.DeletionTimestamp.Sub(late); left < time.Second || p.DeletionTimestamp.Nanosecond() != 0 {
+		t.Errorf("%s left of a grace of 1s, until %s", left, p.DeletionTimestamp)
+	}
+}
+
 func TestGraceCanBeShortenedNotLengthened(t *testing.T) {
 	p := created(t)
 	for _, step := range []struct{ asked, left int64 }{{30, 30}, {60, 30}, {5, 5}, {10, 5}, {0, 0}} {

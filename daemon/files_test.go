@@ -1,0 +1,193 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/shoal-project/shoal/daemon/agent"
+	"github.com/shoal-project/shoal/daemon/config"
+	"github.com/shoal-project/shoal/daemon/event"
+	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// files is a daemon without a host: files, record and view are real, and its
+// clock stands still. It is for objects that nothing runs.
+type files struct {
+	*Daemon
+	t    *testing.T
+	now  time.Time
+	shut func()
+}
+
+func openFiles(t *testing.T, root, node string) *files {
+	t.Helper()
+	f := &files{t: t, now: time.Now()}
+	log := slog.New(slog.DiscardHandler)
+	f.Daemon = &Daemon{
+		Options: Options{Root: root, Config: &config.Config{Node: node}, Log: log, Now: func() time.Time { return f.now }},
+		clock:   record.NewClock(func() time.Time { return f.now }), view: view.New(f.now),
+		declared: nil, used: map[string]int{}, ending: map[string]time.Time{}, missing: map[string]time.Time{},
+	}
+	f.events = event.NewRecorder(f.view, node, f.Now, log)
+	f.agent = agent.New(context.Background(), agent.Config{Logger: log})
+	if err := f.openStore(); err != nil {
+		t.Fatal(err)
+	}
+	f.shut = sync.OnceFunc(f.closeStore)
+	t.Cleanup(f.shut)
+	f.reader = manifests.NewReader(manifests.StandardSources(root))
+	return f
+}
+
+func (f *files) write(name, text string) {
+	f.t.Helper()
+	file := filepath.Join(f.Root, "etc/shoal/manifests", name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		f.t.Fatal(err)
+	}
+	// Renamed into place, and old enough for its stamp to count.
+	if err := os.WriteFile(file+".tmp", []byte(text), 0o644); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := os.Rename(file+".tmp", file); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *files) remove(name string) {
+	if err := os.Remove(filepath.Join(f.Root, "etc/shoal/manifests", name)); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// objects lists the view's config maps and namespaces.
+func (f *files) objects() string {
+	var names []string
+	for _, kind := range f.view.Kinds() {
+		if kind.Kind != "ConfigMap" && kind.Kind != "Namespace" {
+			continue
+		}
+		list, _ := f.view.List(kind, "")
+		for _, o := range list {
+			name := o.GetName()
+			if o.GetNamespace() != "" {
+				name = o.GetNamespace() + "/" + name
+			}
+			if o.GetDeletionTimestamp() != nil {
+				name += "(ending)"
+			}
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func configMap(namespace, name, value string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {namespace: %s, name: %s}\ndata: {k: %q}\n", namespace, name, value)
+}
+
+func TestLookingAgainAtUnchangedFilesPublishesNothing(t *testing.T) {
+	root := t.TempDir()
+	f := openFiles(t, root, "n1")
+	f.write("a.yaml", configMap("x", "a", "a && b <c> \u2028 é"))
+	f.scan()
+	before := f.own.Seq
+	f.scan()
+	if f.own.Seq != before {
+		t.Errorf("%d changes published by a second look", f.own.Seq-before)
+	}
+	f.shut()
+	again := openFiles(t, root, "n1")
+	before = again.own.Seq
+	again.scan()
+	if again.own.Seq != before {
+		t.Errorf("%d changes published by the first look of the next daemon", again.own.Seq-before)
+	}
+}
+
+func TestAFileMustBeGoneForAMomentToCount(t *testing.T) {
+	f := openFiles(t, t.TempDir(), "n1")
+	f.write("a.yaml", configMap("x", "a", "1"))
+	f.scan()
+	f.remove("a.yaml")
+	f.scan()
+	if got := f.objects(); got != "x/a x" || f.unsettled == nil {
+		t.Fatalf("at once: %q; looks again: %v", got, f.unsettled != nil)
+	}
+	f.write("b.yaml", configMap("x", "a", "2"))
+	f.now = f.now.Add(settle)
+	f.scan()
+	if got := f.objects(); got != "x/a x" || len(f.missing) > 0 {
+		t.Fatalf("written again: %q, missing %v", got, f.missing)
+	}
+	f.remove("b.yaml")
+	f.scan()
+	f.now = f.now.Add(settle)
+	f.scan()
+	if got := f.objects(); got != "" || f.unsettled != nil {
+		t.Errorf("gone for good: %q; looks again: %v", got, f.unsettled != nil)
+	}
+}
+
+func TestNamespacesExistWhileSomethingIsInThem(t *testing.T) {
+	f := openFiles(t, t.TempDir(), "n1")
+	f.write("a.yaml", configMap("x", "a", "1"))
+	f.scan()
+	f.write("a.yaml", configMap("x", "b", "1")) // renamed: one goes, one comes
+	for range 2 {
+		f.scan()
+		f.now = f.now.Add(settle)
+	}
+	if got := f.objects(); got != "x/b x" {
+		t.Errorf("after a rename: %q", got)
+	}
+	f.ending["x"] = f.now
+	f.fold([]manifests.Key{{Kind: "Namespace", Name: "x"}})
+	if got := f.objects(); got != "x/b x(ending)" {
+		t.Errorf("deleted with something in it: %q", got)
+	}
+	f.remove("a.yaml")
+	for range 2 {
+		f.scan()
+		f.now = f.now.Add(settle)
+	}
+	if got := f.objects(); got != "" || len(f.ending) > 0 {
+		t.Errorf("emptied: %q, ending %v", got, f.ending)
+	}
+}
+
+func TestTheNodeKeepsItsNameWhenTheHostGetsAnother(t *testing.T) {
+	root := t.TempDir()
+	openFiles(t, root, "n1").shut()
+	f := openFiles(t, root, "renamed")
+	if f.Config.Node != "n1" {
+		t.Errorf("the node calls itself %q", f.Config.Node)
+	}
+	f.Config = &config.Config{Node: "other", NodeGiven: true}
+	if err := f.keepName(); err == nil || !strings.Contains(err.Error(), `set node = "n1"`) {
+		t.Errorf("another name in the configuration: %v", err)
+	}
+}
+
+func TestDeletedEntriesAreForgottenWhenThereAreMany(t *testing.T) {
+	f := openFiles(t, t.TempDir(), "n1")
+	for i := range tombstones + 2 {
+		f.write("a.yaml", configMap("x", fmt.Sprint("a", i), "1"))
+		f.scan()
+		f.now = f.now.Add(settle)
+	}
+	f.scan()
+	f.compact()
+	if n := len(f.own.Entries); n > 5 {
+		t.Errorf("%d entries left", n)
+	}
+}

@@ -1,0 +1,87 @@
+package daemon
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+var namespaceKind = schema.GroupKind{Kind: "Namespace"}
+
+// builtin are the namespaces that exist whether or not something is in them.
+var builtin = []string{metav1.NamespaceDefault, metav1.NamespaceSystem}
+
+// count keeps account of how many objects are in each namespace.
+func (d *Daemon) count(changes []view.Change) {
+	for _, c := range changes {
+		if c.Key.Namespace == "" {
+			continue
+		}
+		_, had := d.view.Get(c.Key)
+		switch {
+		case c.Object != nil && !had:
+			d.used[c.Key.Namespace]++
+		case c.Object == nil && had:
+			if d.used[c.Key.Namespace]--; d.used[c.Key.Namespace] == 0 {
+				delete(d.used, c.Key.Namespace)
+			}
+		}
+	}
+}
+
+// namespaces are the changes of namespaces that come before those of the
+// objects in them, and those that come after. A namespace exists while it is
+// declared, or something is in it.
+func (d *Daemon) namespaces(touched map[string]bool) (before, after []view.Change) {
+	for _, name := range slices.Sorted(maps.Keys(touched)) {
+		key := manifests.Key{Kind: "Namespace", Name: name}
+		obj, err := d.object(key)
+		if err != nil {
+			d.Log.Error("can't read an object", "key", key.String(), "err", err)
+			continue
+		}
+		if obj == nil && (d.used[name] > 0 || slices.Contains(builtin, name)) {
+			obj = d.implied(name)
+		}
+		since, ending := d.ending[name]
+		if ending && d.used[name] == 0 {
+			delete(d.ending, name)
+		} else if ending && obj != nil {
+			terminate(obj, since)
+		}
+		list := d.change(nil, key, obj)
+		if obj == nil {
+			after = append(after, list...)
+		} else {
+			before = append(before, list...)
+		}
+	}
+	return before, after
+}
+
+// implied is a namespace that nobody declares.
+func (d *Daemon) implied(name string) view.Object {
+	ns := &v1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}
+	ns.Name = name
+	ns.UID = view.UID(d.cluster, manifests.Key{Kind: "Namespace", Name: name}, 0)
+	ns.Labels = map[string]string{v1.LabelMetadataName: name}
+	ns.CreationTimestamp = metav1.NewTime(d.started.Truncate(time.Second))
+	ns.Status.Phase = v1.NamespaceActive
+	return ns
+}
+
+// terminate shows a namespace as one that is being deleted.
+func terminate(obj view.Object, since time.Time) {
+	at := metav1.NewTime(since.Truncate(time.Second))
+	obj.SetDeletionTimestamp(&at)
+	if ns, ok := obj.(*v1.Namespace); ok {
+		ns.Status.Phase = v1.NamespaceTerminating
+	}
+}
