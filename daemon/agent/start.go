@@ -58,13 +58,19 @@ func (j job) start(ctx context.Context, c *v1.Container, number int) func() {
 	}
 }
 
-// watchContainer has the worker look again when the container's first process ends.
+// watchContainer has the worker look again when the container's first process or
+// its supervisor ends, and its log rotated.
 func (w *worker) watchContainer(name string, number int) {
-	if s, err := w.agent.cfg.Containers.Read(w.bundle(name, number)); err == nil && s.PID > 0 {
-		w.agent.ends.add(s.PID, w.uid)
-	} else {
+	s, err := w.agent.cfg.Containers.Read(w.bundle(name, number))
+	if err != nil || s.PID == 0 || !s.Supervised {
 		w.poke() // it has ended already
+		return
 	}
+	w.agent.ends.add(s.PID, w.uid)
+	w.agent.ends.add(s.Supervisor, w.uid) // without conmon there is no exit code
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.open[name] = w.logFile(name, number)
 }
 
 func (w *worker) startFailed(ctx context.Context, about *v1.Pod, c *v1.Container, err error) {

@@ -147,8 +147,23 @@ func (a *Agent) rotateLogs(now time.Time) {
 	}
 	a.mu.Unlock()
 	for _, w := range workers {
-		w.send(func() { w.rotateLogs(now) })
+		if w.logsGrown() {
+			w.send(func() { w.rotateLogs(now) })
+		}
 	}
+}
+
+// logsGrown says whether one of the pod's logs is to be rotated. It does not
+// wake the worker: with many pods that would be most of what an idle daemon does.
+func (w *worker) logsGrown() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, file := range w.open {
+		if info, err := os.Stat(file); err != nil || info.Size() >= w.agent.cfg.LogMaxSize {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *worker) rotateLogs(now time.Time) {

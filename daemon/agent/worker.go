@@ -43,7 +43,8 @@ type worker struct {
 
 	mu     sync.Mutex
 	inbox  []func()
-	images []string // IDs in the store, see imagesInUse
+	open   map[string]string // log files of running containers
+	images []string          // IDs in the store, see imagesInUse
 }
 
 func newWorker(a *Agent, p *v1.Pod) *worker {
@@ -54,6 +55,7 @@ func newWorker(a *Agent, p *v1.Pod) *worker {
 		state:   state{Pod: p, Containers: make(map[string]*containerState)},
 		cancel:  make(map[string]context.CancelFunc),
 		stopLog: make(map[string]bool),
+		open:    make(map[string]string),
 		ringing: make(chan struct{}, 1),
 		ended:   make(chan struct{}),
 	}
@@ -204,6 +206,9 @@ func (w *worker) observeContainer(name string, c pod.Container) {
 	c.StopFailure, c.ResizeFailure = nil, nil
 	w.put(name, c)
 	delete(w.stopLog, name)
+	w.mu.Lock()
+	delete(w.open, name)
+	w.mu.Unlock()
 	w.forgetAttempt(name, a.Number)
 }
 

@@ -59,16 +59,22 @@ func StartSandbox(ctx context.Context, cfg SandboxConfig) (Sandbox, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return Sandbox{}, fmt.Errorf("sandbox: %w", err)
 	}
+	// Where no lock was made, nothing was forked: no need to look through /proc,
+	// which takes longer the more pods there are.
+	_, err := os.Lstat(filepath.Join(cfg.Dir, lockFile))
+	fresh := errors.Is(err, fs.ErrNotExist)
 	unlock, err := lock(cfg.Dir)
 	if err != nil {
 		return Sandbox{}, fmt.Errorf("sandbox: %w", err)
 	}
 	defer unlock()
-	if sb, err := ReadSandbox(cfg.Dir); err == nil && sb.Alive() {
-		return sb, nil
-	}
-	if err := stopSandbox(cfg.Dir); err != nil { // what an earlier daemon left half done
-		return Sandbox{}, err
+	if !fresh {
+		if sb, err := ReadSandbox(cfg.Dir); err == nil && sb.Alive() {
+			return sb, nil
+		}
+		if err := stopSandbox(cfg.Dir); err != nil { // what an earlier daemon left half done
+			return Sandbox{}, err
+		}
 	}
 	sb, err := startSandbox(cfg)
 	if err == nil {

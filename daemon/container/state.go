@@ -41,6 +41,7 @@ type State struct {
 	OOMKilled  bool   // the kernel killed a process of it for want of memory
 	Reason     Reason // of an exited one: Completed, Error, OOMKilled or ContainerStatusUnknown
 	Supervised bool   // conmon lives; a running container without it loses its output and its exit code
+	Supervisor int    // conmon's pid, while it lives
 }
 
 // Reasons of containers that ended, as the kubelet's status has them.
@@ -72,7 +73,9 @@ func (r *Runtime) Read(dir string) (State, error) {
 	// next look tells. The other way round, an exit file written in between
 	// would be missed and its code lost.
 	alive := ps.Init.alive()
-	state.Supervised = ps.Conmon.alive()
+	if state.Supervised = ps.Conmon.alive(); state.Supervised {
+		state.Supervisor = ps.Conmon.PID
+	}
 	if done, err := r.readExit(dir, &state); done || err != nil {
 		return state, err
 	}

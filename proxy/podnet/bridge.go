@@ -35,7 +35,8 @@ func familyOf(a netip.Addr) int {
 
 func notFound(err error) bool {
 	var e netlink.LinkNotFoundError
-	return errors.As(err, &e)
+	// ENODEV: it went between being found and being removed, with its namespace.
+	return errors.As(err, &e) || errors.Is(err, unix.ENODEV)
 }
 
 // ensureBridge makes the bridge be up with the gateways' addresses.
