@@ -22,7 +22,7 @@ UNITS = $$(go list ./... | grep -v /packaging/testbed)
 # Everything with goroutines of our own. The CLI has none, and its dependencies take minutes to build with -race.
 RACY = $$(go list ./... | grep -v -e /packaging/testbed -e /cmd/shoal$$)
 
-.PHONY: help deps build check test arm64 fuzz deb install demo clean
+.PHONY: help deps build check test bench arm64 fuzz deb install demo clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
 
@@ -58,7 +58,10 @@ check: ## the inner loop: format, vet, unit and golden tests
 
 test: deps check deb ## everything: check, again with the race detector, and on hosts of the test-bed
 	CGO_ENABLED=1 go test -race $(RACY)
-	SHOAL_DEB=$$(echo $(CURDIR)/bin/shoal_*.deb) SHOAL_TESTBED_PROGRAM=$(CURDIR)/bin/testbed go test -timeout 20m -p 1 $(BEDS)
+	SHOAL_FULL_HOST=1 SHOAL_DEB=$$(echo $(CURDIR)/bin/shoal_*.deb) SHOAL_TESTBED_PROGRAM=$(CURDIR)/bin/testbed go test -timeout 20m -p 1 $(BEDS)
+
+bench: deps ## Shoal beside crun, systemd-run and podman: the table in docs/benchmarks.md
+	go run ./packaging/bench
 
 arm64: ## build everything for arm64
 	GOARCH=arm64 go build ./...
