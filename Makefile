@@ -57,7 +57,7 @@ check: ## the inner loop: format, vet, unit and golden tests
 	go test $(UNITS)
 
 test: deps check deb ## everything: check, again with the race detector, and on hosts of the test-bed
-	CGO_ENABLED=1 go test -race $(RACY)
+	CGO_ENABLED=1 go test -race -short -skip '^TestMemory' $(RACY) # the detector's own memory would be measured
 	SHOAL_FULL_HOST=1 SHOAL_DEB=$$(echo $(CURDIR)/bin/shoal_*.deb) SHOAL_TESTBED_PROGRAM=$(CURDIR)/bin/testbed go test -timeout 20m -p 1 $(BEDS)
 
 bench: deps ## Shoal beside crun, systemd-run and podman: the table in docs/benchmarks.md
