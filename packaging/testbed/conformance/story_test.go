@@ -145,10 +145,10 @@ func (s *story) await(ctx context.Context, facts []fact) error {
 	return nil
 }
 
-// settled says that a fact which does not hold never will: the pod is over, and nobody has edited it yet.
+// settled says that a fact which does not hold never will: the pod is over, and nobody has edited or deleted it yet.
 func (s *story) settled(f fact) bool {
 	p := s.watch.pods[s.key(f)]
-	return len(s.uids) == 0 && p != nil && !strings.HasPrefix(f.key, "event ") &&
+	return len(s.uids) == 0 && p != nil && p.DeletionTimestamp == nil && f.key != "exists" && !strings.HasPrefix(f.key, "event ") &&
 		(p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed)
 }
 
