@@ -18,6 +18,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/storage/volume"
 )
 
 // heard keeps what was said of pods.
@@ -150,6 +151,20 @@ func TestVolumesFollowTheirObjects(t *testing.T) {
 	got := refresh()
 	if v := w.seen.Volumes; got != "new" || !v.Stale || v.Missing || v.Failure == nil || !slices.Contains(said.reasons, "FailedMount") {
 		t.Errorf("got %q, %+v, events %v; want the old content, and another try", got, v, said.reasons)
+	}
+}
+
+// A directory that a pod mounted from the host is gone: what runs has it still,
+// and what starts must say so itself.
+func TestAVolumeThatWasFoundStaysFound(t *testing.T) {
+	w := newTestWorker(t)
+	w.agent.cfg.Events = &heard{}
+	dir, kind := filepath.Join(t.TempDir(), "d"), v1.HostPathDirectory
+	w.pod.Spec.Volumes = []v1.Volume{{Name: "v", VolumeSource: v1.VolumeSource{HostPath: &v1.HostPathVolumeSource{Path: dir, Type: &kind}}}}
+	w.volumes = map[string]volume.Mounted{"v": {Path: dir}}
+	w.job().refreshVolumes(t.Context())()
+	if v := w.seen.Volumes; w.volumes["v"].Path != dir || v.Missing || !v.Stale || v.Failure == nil {
+		t.Errorf("got %+v, %+v", w.volumes, v)
 	}
 }
 

@@ -193,7 +193,7 @@ func (d *decider) stopSandbox() {
 // replaceSandbox makes the sandbox, after the remains of an older one are gone.
 func (d *decider) replaceSandbox() {
 	switch s := d.seen.Sandbox; {
-	case s.Busy, d.seen.Volumes.Busy: // making a sandbox sets up the volumes, too
+	case s.Busy:
 	case d.anyAlive():
 		d.stopAll(GracePeriod(d.pod), "SandboxChanged")
 	case d.tooSoon(s.Failure):
