@@ -50,7 +50,11 @@ func manifestList(set manifests.Set) api.ManifestList {
 	for _, f := range set.Files {
 		s := api.ManifestSource{Path: f.Path, State: fileState(f), Modified: f.ModTime, Reason: f.Ignored, Objects: []api.ManifestObject{}}
 		for _, o := range f.Objects {
-			s.Objects = append(s.Objects, manifestObject(o, winners[o.Key]))
+			m := manifestObject(o, winners[o.Key])
+			if f.Stale && m.State != api.StateShadowed {
+				m.State, m.Reason = api.StateStale, "the last good version; the file holds another now"
+			}
+			s.Objects = append(s.Objects, m)
 		}
 		for _, p := range f.Problems {
 			s.Problems = append(s.Problems, api.ManifestProblem{
