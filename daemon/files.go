@@ -202,9 +202,10 @@ func (d *Daemon) decided(values map[record.Name]json.RawMessage, dec workload.De
 func (d *Daemon) reportDecision(dec workload.Decision, old *v1.Pod) {
 	switch {
 	case dec.Verb == workload.Create:
-		d.events.Normal(objectReference(dec.Pod), "Scheduled", "Successfully assigned %s/%s to %s",
-			dec.Pod.Namespace, dec.Pod.Name, dec.Pod.Spec.NodeName)
-		if dec.Pod.Spec.NodeName != d.Config.Node {
+		if dec.Pod.Spec.NodeName == d.Config.Node {
+			d.events.Normal(objectReference(dec.Pod), "Scheduled", "Successfully assigned %s/%s to %s",
+				dec.Pod.Namespace, dec.Pod.Name, d.Config.Node)
+		} else {
 			d.events.Warning(objectReference(dec.Pod), "NodeNotFound", "spec.nodeName is %q, and no node has that name; this one is %q",
 				dec.Pod.Spec.NodeName, d.Config.Node)
 		}
