@@ -10,6 +10,8 @@ FETCHED := $(CURDIR)/.cache/go$(GO_VERSION)
 export PATH := $(FETCHED)/bin:$(PATH)
 endif
 export CGO_ENABLED ?= 0
+# A go.work in a directory above is somebody else's.
+export GOWORK := off
 # The same for builds and tests, which so share what is compiled. Git's stamp fails in a tarball and in another user's
 # checkout, and the version says enough.
 export GOFLAGS ?= -trimpath -buildvcs=false
