@@ -148,6 +148,7 @@ func (w *worker) decide() pod.Decision {
 	d := pod.Decide(p, w.seen, w.agent.cfg.Now())
 	d.Status.QOSClass = w.pod.Status.QOSClass
 	if !d.Gone && !equality.Semantic.DeepEqual(d.Status, w.status) {
+		w.reportBackOff(w.status, d.Status)
 		w.status = d.Status
 		w.agent.cfg.Publish(w.agent.ctx, w.pod, d.Status, false)
 	}

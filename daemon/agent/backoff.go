@@ -1,0 +1,37 @@
+package agent
+
+import (
+	v1 "k8s.io/api/core/v1"
+)
+
+// reasonBackOff is the kubelet's event on a container that waits to be started,
+// or an image that waits to be pulled, again.
+const reasonBackOff = "BackOff"
+
+// reportBackOff says that containers wait, once each time they begin to.
+func (w *worker) reportBackOff(old, now v1.PodStatus) {
+	before := make(map[string]v1.ContainerStatus)
+	for _, list := range [][]v1.ContainerStatus{old.InitContainerStatuses, old.ContainerStatuses} {
+		for _, c := range list {
+			before[c.Name] = c
+		}
+	}
+	for _, list := range [][]v1.ContainerStatus{now.InitContainerStatuses, now.ContainerStatuses} {
+		for _, c := range list {
+			waiting := c.State.Waiting
+			if waiting == nil {
+				continue
+			}
+			if was := before[c.Name].State.Waiting; was != nil && was.Reason == waiting.Reason {
+				continue
+			}
+			switch waiting.Reason {
+			case "CrashLoopBackOff":
+				w.agent.cfg.Events.Warning(reference(w.pod, c.Name), reasonBackOff, "Back-off restarting failed container %s in pod %s_%s(%s)",
+					c.Name, w.podName, w.namespace, w.uid)
+			case "ImagePullBackOff":
+				w.agent.cfg.Events.Normal(reference(w.pod, c.Name), reasonBackOff, "Back-off pulling image %q", c.Image)
+			}
+		}
+	}
+}
