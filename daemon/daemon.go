@@ -25,6 +25,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/event"
 	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/manifests"
 )
@@ -257,7 +258,11 @@ func hasUID(decision json.RawMessage, uid types.UID) bool {
 }
 
 func (d *Daemon) watchFiles(ctx context.Context, sources []manifests.Source) {
-	if err := manifests.Watch(ctx, sources, d.rescan, d.Log); err != nil && ctx.Err() == nil {
+	changed := func() {
+		d.rescan()
+		go scope.Anticipate() // most edits make a scope; an error only costs time
+	}
+	if err := manifests.Watch(ctx, sources, changed, d.Log); err != nil && ctx.Err() == nil {
 		d.Log.Error("can't watch for edited files: they are looked at every 30 s", "err", err)
 	}
 }
