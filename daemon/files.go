@@ -76,7 +76,7 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 	values := make(map[record.Name]json.RawMessage)
 	var changed []manifests.Key
 	kept := make(map[string]bool)
-	for _, c := range d.set.Claims {
+	for _, c := range d.inForce() {
 		text := c.Key.String()
 		kept[text] = true
 		name := record.Name{Section: record.Claims, Key: text}

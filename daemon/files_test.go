@@ -11,7 +11,12 @@ import (
 	"testing"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/shoal-project/shoal/daemon/agent"
+	"github.com/shoal-project/shoal/daemon/api"
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/event"
 	"github.com/shoal-project/shoal/daemon/record"
@@ -190,4 +195,55 @@ func TestDeletedEntriesAreForgottenWhenThereAreMany(t *testing.T) {
 	if n := len(f.own.Entries); n > 5 {
 		t.Errorf("%d entries left", n)
 	}
+}
+
+// value is the data of config map x/a, as the view has it.
+func (f *files) value() string {
+	o, ok := f.view.Get(manifests.Key{Kind: "ConfigMap", Namespace: "x", Name: "a"})
+	if !ok {
+		return "none"
+	}
+	return o.(*v1.ConfigMap).Data["k"]
+}
+
+func TestAnAPIWriteWinsUntilTheFileIsEdited(t *testing.T) {
+	f := openFiles(t, t.TempDir(), "n1")
+	write := func(value string) []string {
+		t.Helper()
+		o := &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "a"}, Data: map[string]string{"k": value}}
+		key, _ := manifests.KeyOf(o)
+		_, warnings, err := writer{f.Daemon}.apply(key, o, api.WriteOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return warnings
+	}
+	step := func(what, want string) {
+		t.Helper()
+		f.scan()
+		f.now = f.now.Add(settle)
+		f.scan()
+		if got := f.value(); got != want {
+			t.Errorf("%s: got %q, want %q", what, got, want)
+		}
+	}
+	f.write("a.yaml", configMap("x", "a", "file"))
+	step("declared", "file")
+	if w := write("api"); len(w) != 1 || !strings.Contains(w[0], "a.yaml on node n1") {
+		t.Errorf("warnings %q do not name file and node", w)
+	}
+	step("changed through the API", "api")
+	write("api again")
+	step("changed through the API again", "api again")
+	if _, err := (writer{f.Daemon}).delete(manifests.Key{Kind: "ConfigMap", Namespace: "x", Name: "a"}, api.DeleteOptions{}); !apierrors.IsForbidden(err) {
+		t.Errorf("deleted through the API: %v", err)
+	}
+	f.write("b.yaml", configMap("x", "a", "file"))
+	f.remove("a.yaml")
+	step("moved to another file", "api again")
+	f.write("b.yaml", configMap("x", "a", "edited"))
+	step("file edited", "edited")
+	write("api at last")
+	f.remove("b.yaml")
+	step("file removed", "none")
 }

@@ -37,14 +37,15 @@ func (d *Daemon) serveAPI(ctx context.Context) error {
 
 // Manifests is each source file and what it contributes.
 func (d *Daemon) Manifests(ctx context.Context) (list api.ManifestList, err error) {
-	err = d.do(ctx, func() { list = manifestList(d.set) })
+	err = d.do(ctx, func() { list = manifestList(d.set, d.inForce()) })
 	return list, err
 }
 
-func manifestList(set manifests.Set) api.ManifestList {
+// manifestList shows the files, and of their objects which are in force.
+func manifestList(set manifests.Set, inForce []manifests.Object) api.ManifestList {
 	winners := make(map[manifests.Key]manifests.Position)
-	for _, c := range set.Claims {
-		winners[c.Key] = c.Pos
+	for _, o := range inForce {
+		winners[o.Key] = o.Pos
 	}
 	list := api.ManifestList{Sources: []api.ManifestSource{}}
 	for _, f := range set.Files {
@@ -90,6 +91,8 @@ func manifestObject(o manifests.Object, winner manifests.Position) api.ManifestO
 		Line: o.Pos.Line, State: api.StateActive,
 	}
 	switch {
+	case winner.File == "":
+		m.State, m.Reason = api.StateStale, "written over a declaration that is gone"
 	case winner != o.Pos:
 		m.State, m.Reason = api.StateShadowed, "declared at "+winner.String()
 	case !implemented[o.Key.GroupKind()]:

@@ -48,13 +48,15 @@ func (w writer) apply(key manifests.Key, obj view.Object, o api.WriteOptions) (v
 	if err := precondition(key, old, exists, obj, o); err != nil {
 		return nil, nil, err
 	}
-	if file := d.declaredElsewhere(key); file != "" {
-		return nil, nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: edit that file", file, d.Config.Node))
-	}
 	if key.Kind == "Node" || key.Kind == "Event" {
 		return nil, nil, forbidden(key, "it is written by its node alone")
 	}
 	var warnings []string
+	if declared, ok := d.overridden(key); ok {
+		override(obj, declared)
+		warnings = append(warnings, fmt.Sprintf("%s on node %s declares this object: the change holds until that file is edited",
+			declared.Pos.File, d.Config.Node))
+	}
 	if !implemented[key.GroupKind()] {
 		warnings = append(warnings, fmt.Sprintf("%s is accepted and validated, but this version of Shoal does not run it yet", key.Kind))
 	}
@@ -114,8 +116,8 @@ func (w writer) delete(key manifests.Key, o api.DeleteOptions) (view.Object, err
 		p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
 		return nil, apierrors.NewConflict(resourceOf(key), key.Name, errors.New("the precondition does not hold: the object is another by now"))
 	}
-	if file := d.declaredElsewhere(key); file != "" {
-		return nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: delete that file, or the object in it", file, d.Config.Node))
+	if declared, ok := d.overridden(key); ok {
+		return nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: delete that file, or the object in it", declared.Pos.File, d.Config.Node))
 	}
 	switch {
 	case key.Kind == "Node" || key.Kind == "Event":
@@ -157,16 +159,6 @@ func (d *Daemon) deletePod(p *v1.Pod, grace *int64) {
 	d.decided(values, workload.Decision{Verb: workload.Delete, Key: podKey(p), Pod: p})
 	d.publish(values)
 	d.agent.Sync(d.pods())
-}
-
-// declaredElsewhere is the file that declares an object, unless it is the API's own.
-func (d *Daemon) declaredElsewhere(key manifests.Key) string {
-	for _, c := range d.set.Claims {
-		if c.Key == key && c.Pos.File != d.apiFile(key) {
-			return c.Pos.File
-		}
-	}
-	return ""
 }
 
 // maxName is how long a name may be before a file is called after part of it
