@@ -46,12 +46,12 @@ type host struct {
 	networkErr error // why there is no pod network
 	dns        *dnsd.Server
 	capacity   v1.ResourceList
-	ips        []string
 	dirtyZone  chan struct{}  // holds one: pods' addresses may have changed
 	dirtyQoS   chan []*v1.Pod // holds one: the newest list of pods
 
 	mu     sync.Mutex
 	resolv dnsd.Resolv // the host's resolvers, read again now and then; mu guards d.Config.DNS as well
+	ips    []string    // its addresses, likewise
 }
 
 // openHost opens everything that a pod needs. What a pod can do without is an
@@ -87,7 +87,7 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 	if h.networkErr != nil {
 		d.Log.Error("no pod network: only pods with hostNetwork can run", "err", h.networkErr)
 	}
-	h.ips = hostAddresses(n.PodCIDRs)
+	h.readAddresses()
 	h.readResolv()
 	h.dns = dnsd.New(h.dnsConfig(), d.Log)
 	return h, nil
@@ -186,7 +186,7 @@ func (d *Daemon) agentConfig() agent.Config {
 	h := d.host
 	return agent.Config{
 		Run: d.path("run/shoal/pods"), Lib: d.path("var/lib/shoal/pods"), Log: d.path("var/log/pods"),
-		Node:           pod.Node{Name: d.Config.Node, IPs: h.ips, Allocatable: h.capacity},
+		Node:           h.node,
 		Limits:         h.limits,
 		Volumes:        volume.NodeInfo{Allocatable: h.capacity, RecursiveReadOnly: setsMountsRecursively()},
 		Scopes:         h.scopes,
@@ -237,6 +237,7 @@ func mayRaiseLimits() bool {
 // check repairs what others may have broken.
 func (h *host) check(ctx context.Context) {
 	h.readResolv()
+	h.readAddresses()
 	if h.network == nil {
 		return
 	}
@@ -293,6 +294,26 @@ func (h *host) nameservers() []netip.Addr {
 	return h.network.Gateway()
 }
 
+// readAddresses finds the host's addresses, which may come late (DHCP) and change.
+func (h *host) readAddresses() {
+	ips := hostAddresses(h.d.Config.Network.PodCIDRs)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ips = ips
+}
+
+// addresses are the host's own, the primary one first.
+func (h *host) addresses() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ips
+}
+
+// node is what pods may learn about the host.
+func (h *host) node() pod.Node {
+	return pod.Node{Name: h.d.Config.Node, IPs: h.addresses(), Allocatable: h.capacity}
+}
+
 func (h *host) readResolv() {
 	resolv, err := dnsd.HostResolv(os.ReadFile)
 	if err != nil {
@@ -305,7 +326,7 @@ func (h *host) readResolv() {
 
 func (h *host) dnsConfig() dnsd.Config {
 	c := dnsd.Config{Domain: h.d.Config.Domain, Clients: slices.Clone(h.d.Config.Network.PodCIDRs), Upstreams: h.upstreams}
-	for _, ip := range h.ips {
+	for _, ip := range h.addresses() {
 		if a, err := netip.ParseAddr(ip); err == nil {
 			c.Clients = append(c.Clients, netip.PrefixFrom(a, a.BitLen()))
 		}

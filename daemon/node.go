@@ -97,7 +97,7 @@ func (d *Daemon) node() *v1.Node {
 		Capacity: d.host.capacity, Allocatable: d.host.capacity,
 		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(),
 	}
-	for _, ip := range d.host.ips {
+	for _, ip := range d.host.addresses() {
 		n.Status.Addresses = append(n.Status.Addresses, v1.NodeAddress{Type: v1.NodeInternalIP, Address: ip})
 	}
 	n.Status.Addresses = append(n.Status.Addresses, v1.NodeAddress{Type: v1.NodeHostName, Address: d.Config.Node})

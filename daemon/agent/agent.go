@@ -38,8 +38,8 @@ type Config struct {
 	Lib string // roots and volumes: /var/lib/shoal/pods
 	Log string // container logs: /var/log/pods
 
-	Domain     string // the cluster's DNS domain: cluster.local
-	Node       pod.Node
+	Domain     string          // the cluster's DNS domain: cluster.local
+	Node       func() pod.Node // the host as it is now: addresses come and go
 	Limits     scope.NodeLimits
 	Volumes    volume.NodeInfo
 	Scopes     scope.Host
@@ -93,7 +93,7 @@ func (a *Agent) Sync(pods []*v1.Pod) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range pods {
-		if p.Spec.NodeName != a.cfg.Node.Name {
+		if p.Spec.NodeName != a.cfg.Node().Name {
 			continue
 		}
 		w, ok := a.workers[p.UID]

@@ -17,7 +17,8 @@ import (
 func newTestWorker(t *testing.T) *worker {
 	dir := t.TempDir()
 	a := New(t.Context(), Config{
-		Run: filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib"), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Node: func() pod.Node { return pod.Node{Name: "n1"} },
+		Run:  filepath.Join(dir, "run"), Lib: filepath.Join(dir, "lib"), Now: time.Now, Logger: slog.New(slog.DiscardHandler),
 		Containers: &container.Runtime{Root: filepath.Join(dir, "crun"), ExitDir: filepath.Join(dir, "exits")},
 	})
 	p := &v1.Pod{}

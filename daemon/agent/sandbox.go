@@ -149,7 +149,7 @@ func (j job) scopeSpec(pause int) scope.Spec {
 // attach gives the pod its addresses; a pod in the host's network has the host's.
 func (j job) attach(ctx context.Context, sb container.Sandbox) ([]string, error) {
 	if j.pod.Spec.HostNetwork {
-		return j.w.agent.cfg.Node.IPs, nil
+		return j.w.agent.cfg.Node().IPs, nil
 	}
 	if j.w.agent.cfg.Network == nil {
 		return nil, errors.New("this host has no pod network (see `shoal status`); only pods with hostNetwork: true can run")

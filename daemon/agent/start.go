@@ -235,11 +235,12 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
 		return cfg, &failure{string(container.CreateContainerError), err}
 	}
+	node := j.w.agent.cfg.Node()
 	cfg = container.Config{
 		ID: j.w.id(c.Name, number), Pod: j.pod, Container: &expanded, Attempt: number,
 		Image: img.Config, Env: env, Sandbox: j.sandbox,
 		CgroupParent: j.path, Resources: scope.ContainerResources(j.pod, c, j.w.agent.cfg.Limits),
-		OOMScoreAdj: max(j.w.agent.cfg.MinOOMScoreAdj, scope.OOMScoreAdj(j.pod, c, j.w.agent.cfg.Node.Allocatable.Memory().Value())),
+		OOMScoreAdj: max(j.w.agent.cfg.MinOOMScoreAdj, scope.OOMScoreAdj(j.pod, c, node.Allocatable.Memory().Value())),
 		Dir:         dir, LogPath: logFile, SeccompDefault: j.w.agent.cfg.SeccompDefault,
 	}
 	for _, m := range mounts {
@@ -262,7 +263,7 @@ func (j job) environment(c *v1.Container) ([]string, []volume.Mount, error) {
 		p.Status.PodIPs = append(p.Status.PodIPs, v1.PodIP{IP: ip})
 		p.Status.PodIP = j.ips[0]
 	}
-	env, err := pod.Env(p, c, j.w.agent.cfg.Node, j.w.agent.cfg.Objects)
+	env, err := pod.Env(p, c, j.w.agent.cfg.Node(), j.w.agent.cfg.Objects)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -51,7 +51,7 @@ func newWorker(a *Agent, p *v1.Pod) *worker {
 	return &worker{
 		agent: a, uid: p.UID, namespace: p.Namespace, podName: p.Name,
 		pod: p, status: p.Status,
-		seen:    pod.Observed{Containers: make(map[string]pod.Container), HostIPs: a.cfg.Node.IPs},
+		seen:    pod.Observed{Containers: make(map[string]pod.Container)},
 		state:   state{Pod: p, Containers: make(map[string]*containerState)},
 		cancel:  make(map[string]context.CancelFunc),
 		stopLog: make(map[string]bool),
@@ -143,6 +143,7 @@ func (w *worker) run(ctx context.Context) {
 // decide observes, decides and publishes the pod's status.
 func (w *worker) decide() pod.Decision {
 	w.observe()
+	w.seen.HostIPs = w.agent.cfg.Node().IPs
 	p := w.pod.DeepCopy()
 	p.Status = w.status
 	d := pod.Decide(p, w.seen, w.agent.cfg.Now())
