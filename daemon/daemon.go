@@ -52,6 +52,9 @@ type Daemon struct {
 	calls   chan func()   // run in the loop
 	scanned chan struct{} // holds one: look at the files
 
+	reads  chan chan struct{} // look at the files from now on; closed when what they say is in force
+	writes chan struct{}      // holds one: an API write is under way, from its checks to its being in force
+
 	unsettled <-chan time.Time // look at the files again then; nil: no need
 	hangups   chan os.Signal
 
@@ -79,7 +82,7 @@ type Daemon struct {
 func Run(ctx context.Context, o Options) error {
 	d := &Daemon{
 		Options: o, started: o.Now(),
-		calls: make(chan func()), scanned: make(chan struct{}, 1), hangups: hangups(),
+		calls: make(chan func()), scanned: make(chan struct{}, 1), reads: make(chan chan struct{}), writes: make(chan struct{}, 1), hangups: hangups(),
 		clock: record.NewClock(o.Now), view: view.New(o.Now()),
 		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
 		ending: make(map[string]time.Time), missing: make(map[string]time.Time),
@@ -215,10 +218,11 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err := d.agent.Run(ctx, d.pods()); err != nil {
 		return err
 	}
-	d.scan()
+	d.accept(d.reader.Scan())
 	d.publishNode()
 	d.agent.Sync(d.pods())
 	d.host.podsDecided(d.pods())
+	go d.readFiles(ctx)
 	go d.watchFiles(ctx, sources)
 	go d.host.weighSlices(ctx)
 	go d.host.serveDNS(ctx)
@@ -267,7 +271,44 @@ func (d *Daemon) watchFiles(ctx context.Context, sources []manifests.Source) {
 	}
 }
 
-// rescan has the loop look at the files.
+// readFiles is the goroutine that owns the reader from here on. A file may take
+// seconds to read, and a dead network disk for ever: the loop does not wait.
+func (d *Daemon) readFiles(ctx context.Context) {
+	for {
+		var asked chan struct{}
+		select {
+		case <-d.scanned:
+		case asked = <-d.reads:
+		case <-ctx.Done():
+			return
+		}
+		set := d.reader.Scan()
+		if err := d.do(ctx, func() { d.accept(set) }); err != nil {
+			return
+		}
+		if asked != nil {
+			close(asked)
+		}
+	}
+}
+
+// reread returns when what the files say at the call, or later, is in force.
+func (d *Daemon) reread(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case d.reads <- done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// rescan has the files looked at soon.
 func (d *Daemon) rescan() {
 	select {
 	case d.scanned <- struct{}{}:
@@ -288,10 +329,9 @@ func (d *Daemon) loop(ctx context.Context) error {
 		select {
 		case f := <-d.calls:
 			f()
-		case <-d.scanned:
-			d.scan()
 		case <-d.unsettled:
-			d.scan()
+			d.unsettled = nil
+			d.rescan()
 		case <-tick.C:
 			d.rescan()
 			d.events.Expire()

@@ -33,10 +33,10 @@ func podKey(p *v1.Pod) manifests.Key {
 	return manifests.Key{Kind: "Pod", Namespace: p.Namespace, Name: p.Name}
 }
 
-// scan reads the files and makes what they declare this node's claims.
-func (d *Daemon) scan() {
+// accept makes what the files declare this node's claims.
+func (d *Daemon) accept(set manifests.Set) {
 	before := d.set
-	d.set = d.reader.Scan()
+	d.set = set
 	d.reportProblems(before)
 	values, changed := d.claims()
 	d.publish(values)

@@ -53,6 +53,9 @@ func openFiles(t *testing.T, root, node string) *files {
 	return f
 }
 
+// scan looks at the files.
+func (f *files) scan() { f.accept(f.reader.Scan()) }
+
 func (f *files) write(name, text string) {
 	f.t.Helper()
 	file := filepath.Join(f.Root, "etc/shoal/manifests", name)
@@ -212,10 +215,11 @@ func TestAnAPIWriteWinsUntilTheFileIsEdited(t *testing.T) {
 		t.Helper()
 		o := &v1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "x", Name: "a"}, Data: map[string]string{"k": value}}
 		key, _ := manifests.KeyOf(o)
-		_, warnings, err := writer{f.Daemon}.apply(key, o, api.WriteOptions{})
+		warnings, err := writer{f.Daemon}.write(key, o, api.WriteOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
+		f.scan()
 		return warnings
 	}
 	step := func(what, want string) {
@@ -235,7 +239,7 @@ func TestAnAPIWriteWinsUntilTheFileIsEdited(t *testing.T) {
 	step("changed through the API", "api")
 	write("api again")
 	step("changed through the API again", "api again")
-	if _, err := (writer{f.Daemon}).delete(manifests.Key{Kind: "ConfigMap", Namespace: "x", Name: "a"}, api.DeleteOptions{}); !apierrors.IsForbidden(err) {
+	if _, err := (writer{f.Daemon}).remove(manifests.Key{Kind: "ConfigMap", Namespace: "x", Name: "a"}, api.DeleteOptions{}); !apierrors.IsForbidden(err) {
 		t.Errorf("deleted through the API: %v", err)
 	}
 	f.write("b.yaml", configMap("x", "a", "file"))

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,22 +37,56 @@ func (w writer) Apply(ctx context.Context, obj view.Object, o api.WriteOptions) 
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	if e := w.d.do(ctx, func() { result, warnings, err = w.apply(key, obj, o) }); e != nil {
-		return nil, nil, e
-	}
+	err = w.alone(ctx, func() error {
+		if warnings, err = w.write(key, obj, o); o.DryRun {
+			result = obj
+		}
+		return err
+	}, func() error {
+		if o.DryRun {
+			return nil
+		}
+		var ok bool
+		if result, ok = w.d.view.Get(key); !ok {
+			return apierrors.NewInternalError(fmt.Errorf("%s was written to %s and is not in force: see shoal manifests", key, w.d.apiFile(key)))
+		}
+		return nil
+	})
 	return result, warnings, err
 }
 
-func (w writer) apply(key manifests.Key, obj view.Object, o api.WriteOptions) (view.Object, []string, error) {
+// alone runs one write: begin in the loop, then the files are read, then end in
+// the loop. No other write comes in between, or its checks would be of things
+// that are about to change.
+func (w writer) alone(ctx context.Context, begin, end func() error) (err error) {
+	select {
+	case w.d.writes <- struct{}{}:
+		defer func() { <-w.d.writes }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if e := w.d.do(ctx, func() { err = begin() }); e != nil || err != nil {
+		return cmp.Or(err, e)
+	}
+	if err := w.d.reread(ctx); err != nil {
+		return err
+	}
+	if e := w.d.do(ctx, func() { err = end() }); e != nil {
+		return e
+	}
+	return err
+}
+
+// write checks a write and writes the file.
+func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (warnings []string, err error) {
 	d := w.d
 	old, exists := d.view.Get(key)
 	if err := precondition(key, old, exists, obj, o); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if key.Kind == "Node" || key.Kind == "Event" {
-		return nil, nil, forbidden(key, "it is written by its node alone")
+		return nil, forbidden(key, "it is written by its node alone")
 	}
-	var warnings []string
 	if declared, ok := d.overridden(key); ok {
 		override(obj, declared)
 		warnings = append(warnings, fmt.Sprintf("%s on node %s declares this object: the change holds until that file is edited",
@@ -66,17 +101,12 @@ func (w writer) apply(key manifests.Key, obj view.Object, o api.WriteOptions) (v
 			obj.SetResourceVersion(old.GetResourceVersion())
 			obj.SetCreationTimestamp(old.GetCreationTimestamp())
 		}
-		return obj, warnings, nil
+		return warnings, nil
 	}
 	if err := writeObject(d.apiFile(key), obj); err != nil {
-		return nil, nil, apierrors.NewInternalError(err)
+		return nil, apierrors.NewInternalError(err)
 	}
-	d.scan()
-	now, ok := d.view.Get(key)
-	if !ok {
-		return nil, nil, apierrors.NewInternalError(fmt.Errorf("%s was written to %s and is not in force: see shoal manifests", key, d.apiFile(key)))
-	}
-	return now, warnings, nil
+	return warnings, nil
 }
 
 // precondition checks what a write may take for granted.
@@ -100,13 +130,23 @@ func precondition(key manifests.Key, old view.Object, exists bool, obj view.Obje
 
 // Delete removes the object's file. A pod gets the grace that was asked for.
 func (w writer) Delete(ctx context.Context, key manifests.Key, o api.DeleteOptions) (result view.Object, err error) {
-	if e := w.d.do(ctx, func() { result, err = w.delete(key, o) }); e != nil {
-		return nil, e
-	}
+	err = w.alone(ctx, func() error {
+		result, err = w.remove(key, o)
+		return err
+	}, func() error {
+		if key.GroupKind() == namespaceKind {
+			w.d.fold([]manifests.Key{key})
+		}
+		if now, ok := w.d.view.Get(key); ok {
+			result = now
+		}
+		return nil
+	})
 	return result, err
 }
 
-func (w writer) delete(key manifests.Key, o api.DeleteOptions) (view.Object, error) {
+// remove checks a deletion, removes the file and returns the object as it was.
+func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, error) {
 	d := w.d
 	old, exists := d.view.Get(key)
 	if !exists {
@@ -136,13 +176,6 @@ func (w writer) delete(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	d.missing[key.String()] = time.Time{} // this deletion is no accident
 	if key.GroupKind() == namespaceKind {
 		d.ending[key.Name] = d.Now()
-	}
-	d.scan()
-	if key.GroupKind() == namespaceKind {
-		d.fold([]manifests.Key{key})
-	}
-	if now, ok := d.view.Get(key); ok {
-		return now, nil
 	}
 	return old, nil
 }
