@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -80,6 +81,11 @@ func (l *light) start() error {
 		}
 		if err := os.Remove(l.place.agent(l.host.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
+		}
+		// The kernel takes a killed host's network down in its own time, and nspawn
+		// fails where the interface is still there.
+		if err := exec.Command("sh", "-c", `if ip link show "$1" >/dev/null 2>&1; then ip link del "$1"; fi`, "sh", port(l.host.Name)).Run(); err != nil {
+			return nil, fmt.Errorf("remove the interface of the host's last run: %w", err)
 		}
 		args := []string{"systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
 			"--machine=" + l.host.Name, "--directory=" + l.place.host(l.host.Name, "root"),
