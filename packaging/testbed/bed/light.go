@@ -84,7 +84,7 @@ func (l *light) start() error {
 		}
 		// The kernel takes a killed host's network down in its own time, and nspawn
 		// fails where the interface is still there.
-		if err := exec.Command("sh", "-c", `if ip link show "$1" >/dev/null 2>&1; then ip link del "$1"; fi`, "sh", port(l.host.Name)).Run(); err != nil {
+		if err := exec.Command("sh", "-c", `ip link del "$1" 2>/dev/null || ! ip link show "$1" 2>/dev/null`, "sh", port(l.host.Name)).Run(); err != nil {
 			return nil, fmt.Errorf("remove the interface of the host's last run: %w", err)
 		}
 		args := []string{"systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit",
