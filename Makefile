@@ -18,13 +18,14 @@ export GOFLAGS ?= -trimpath -buildvcs=false
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS ?= ./cmd/shoald ./cmd/shoal ./packaging/testbed
 
-# Tests that boot hosts; all others need no more than this machine's kernel.
+# Tests that boot hosts, and what they install there; all others need no more than this machine's kernel.
 BEDS := ./packaging/testbed/...
+ON_BED = SHOAL_DEB=$$(echo $(CURDIR)/bin/shoal_*.deb) SHOAL_TESTBED_PROGRAM=$(CURDIR)/bin/testbed go test
 UNITS = $$(go list ./... | grep -v /packaging/testbed)
 # Everything with goroutines of our own. The CLI has none, and its dependencies take minutes to build with -race.
 RACY = $$(go list ./... | grep -v -e /packaging/testbed -e /cmd/shoal$$)
 
-.PHONY: help deps build check test bench arm64 fuzz deb install demo clean
+.PHONY: help deps build check test test-full chaos bench arm64 fuzz deb install demo clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
 
@@ -60,7 +61,16 @@ check: ## the inner loop: format, vet, unit and golden tests
 
 test: deps check deb ## everything: check, again with the race detector, and on hosts of the test-bed
 	CGO_ENABLED=1 go test -race -short -skip '^TestMemory' $(RACY) # the detector's own memory would be measured
-	SHOAL_FULL_HOST=1 SHOAL_DEB=$$(echo $(CURDIR)/bin/shoal_*.deb) SHOAL_TESTBED_PROGRAM=$(CURDIR)/bin/testbed go test -timeout 20m -p 1 $(BEDS)
+	SHOAL_FULL_HOST=1 $(ON_BED) -timeout 20m -p 1 $(BEDS)
+
+test-full: test ## test, then what takes long: all rounds with the race detector, emulated hosts, 200 kills
+	CGO_ENABLED=1 go test -race -timeout 60m -skip '^TestMemory' $(RACY)
+	SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m -run TestFullHosts ./packaging/testbed/bed
+	$(ON_BED) -count 1 -timeout 30m ./packaging/testbed/chaos -run Storm -kills 200
+
+KILLS ?= 1000
+chaos: deps deb ## kill shoald KILLS (1000) times over pods that change; about half an hour
+	$(ON_BED) -count 1 -timeout 0 -v ./packaging/testbed/chaos -run Storm -kills $(KILLS)
 
 bench: deps ## Shoal beside crun, systemd-run and podman: the table in docs/benchmarks.md
 	go run ./packaging/bench
