@@ -254,7 +254,11 @@ func (r *Runtime) Start(ctx context.Context, dir string) error {
 		return fmt.Errorf("start container: %w", err)
 	}
 	begin := time.Now()
-	if err := r.run(ctx, "start", state.ID); err != nil {
+	released, err := r.release(state.ID)
+	if !released && err == nil {
+		err = r.run(ctx, "start", state.ID)
+	}
+	if err != nil {
 		if now, readErr := r.Read(dir); readErr == nil && !now.StartedAt.IsZero() {
 			return nil // the last daemon's start, of which it did not live to see the end
 		}

@@ -76,10 +76,10 @@ func (r *Runtime) Read(dir string) (State, error) {
 	if state.Supervised = ps.Conmon.alive(); state.Supervised {
 		state.Supervisor = ps.Conmon.PID
 	}
-	if done, err := r.readExit(dir, &state); done || err != nil {
+	if done, err := r.readExit(dir, &state, ps.Init); done || err != nil {
 		return state, err
 	}
-	state.Phase = r.startedPhase(dir, &state)
+	state.Phase = r.startedPhase(dir, &state, ps.Init)
 	if alive || state.Supervised { // a conmon without a container is about to write the exit file
 		state.PID = ps.Init.PID
 		return state, nil
@@ -90,7 +90,7 @@ func (r *Runtime) Read(dir string) (State, error) {
 }
 
 // readExit fills in state from conmon's exit file, if there is one.
-func (r *Runtime) readExit(dir string, state *State) (bool, error) {
+func (r *Runtime) readExit(dir string, state *State, init proc) (bool, error) {
 	name := filepath.Join(dir, exitFile)
 	b, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,7 +108,7 @@ func (r *Runtime) readExit(dir string, state *State) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read container: exit file: %w", err)
 	}
-	if r.startedPhase(dir, state) == Created {
+	if r.startedPhase(dir, state, init) == Created {
 		state.StartedAt = time.Time{}
 	}
 	state.Phase, state.ExitCode, state.FinishedAt = Exited, code, modTime(name)
@@ -128,12 +128,12 @@ func (r *Runtime) readExit(dir string, state *State) (bool, error) {
 // startedPhase tells a created container from a running one. Both runtimes
 // keep a FIFO that is there until the container is started; when the daemon
 // died in the middle of Start, that is the only witness.
-func (r *Runtime) startedPhase(dir string, state *State) Phase {
+func (r *Runtime) startedPhase(dir string, state *State, init proc) Phase {
 	state.StartedAt = modTime(filepath.Join(dir, startingFile))
 	if state.StartedAt.IsZero() {
 		return Created
 	}
-	if _, err := os.Lstat(filepath.Join(r.root(), state.ID, "exec.fifo")); err == nil {
+	if r.waits(state.ID, init) {
 		state.StartedAt = time.Time{}
 		return Created
 	}
