@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -46,19 +47,19 @@ func newCrun(ctx context.Context, s *shoal, r *reports, n *network) (*crun, erro
 	if err := json.Unmarshal(text, &c.bundle); err != nil {
 		return c, err
 	}
-	if err := c.copyEtc("/run/shoal/pods"); err != nil {
+	if err := c.copyEtc("/run/shoal/pods/", "/var/lib/shoal/pods/"); err != nil {
 		return c, err
 	}
 	return c, s.stop(ctx, pod)
 }
 
-// copyEtc keeps the files of the pod that the bundle mounts.
-func (c *crun) copyEtc(pods string) error {
+// copyEtc keeps the files of the pod that the bundle mounts from below these directories.
+func (c *crun) copyEtc(pods ...string) error {
 	if err := os.MkdirAll(c.etc, 0o755); err != nil {
 		return err
 	}
 	for i, m := range c.bundle.Mounts {
-		if !strings.HasPrefix(m.Source, pods) {
+		if !slices.ContainsFunc(pods, func(dir string) bool { return strings.HasPrefix(m.Source, dir) }) {
 			continue
 		}
 		info, err := os.Stat(m.Source)
