@@ -220,6 +220,11 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	d.accept(d.reader.Scan())
 	d.publishNode()
+	for _, c := range d.nodeConditions() {
+		if c.Type == conditionLimits && c.Status == v1.ConditionFalse {
+			d.events.Warning(d.nodeReference(), "LimitsNotEnforced", "%s", c.Message)
+		}
+	}
 	d.agent.Sync(d.pods())
 	d.host.podsDecided(d.pods())
 	go d.readFiles(ctx)

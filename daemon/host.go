@@ -118,6 +118,9 @@ func (h *host) findRuntime() (*container.Runtime, error) {
 		Conmon: conmon, OCI: oci, Root: h.d.path("run/shoal/crun"), ExitDir: h.d.path("run/shoal/exits"), Log: h.d.Log,
 	}
 	if h.scopes.CgroupV1() || len(h.limits.Controllers) == 0 && len(h.scopes.Controllers()) == 0 && !unifiedCgroups() {
+		if filepath.Base(oci) != "crun" {
+			return nil, fmt.Errorf("%s can't run containers where cgroup v2 alone can't be written: set runtime.oci = \"crun\"", oci)
+		}
 		r.CgroupManager = "disabled"
 	}
 	return r, nil

@@ -113,13 +113,7 @@ func (d *Daemon) nodeConditions() []v1.NodeCondition {
 		}
 		return c
 	}
-	missing, limits := d.host.scopes.Missing(), d.host.note
-	if d.host.runtime.CgroupManager == "disabled" {
-		missing, limits = append(missing, "containers"), limits+"; limits hold for a pod as a whole, not for each container"
-	}
-	if !mayRaiseLimits() { // the OCI runtime can load no device filter then
-		missing, limits = append(missing, "devices"), limits+"; devices are not filtered, so containers get no CAP_MKNOD"
-	}
+	missing, limits := d.host.unenforced()
 	network := "pods have a network of their own"
 	if err := d.host.networkErr; err != nil {
 		network = err.Error()
@@ -165,4 +159,17 @@ func osName(path string) string {
 		}
 	}
 	return ""
+}
+
+// unenforced is what this host does not enforce, and that in words.
+func (h *host) unenforced() (missing []string, words string) {
+	missing, words = h.scopes.Missing(), h.note
+	if h.scopes.CgroupV1() {
+		missing = append(missing, "containers", "exec")
+		words += "; limits hold for a pod as a whole, not for each container, nor for what shoal exec starts"
+	}
+	if !mayRaiseLimits() { // the OCI runtime can load no device filter then
+		missing, words = append(missing, "devices"), words+"; devices are not filtered, so containers get no CAP_MKNOD"
+	}
+	return missing, words
 }

@@ -107,10 +107,11 @@ func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
 	if err != nil {
 		return s, err
 	}
+	unenforced, _ := d.host.unenforced()
 	err = d.do(ctx, func() {
 		s = api.Status{
 			Node: d.Config.Node, Version: d.Version, Started: d.started, Supervisor: supervisor(d.host.scopes),
-			Unenforced: d.host.scopes.Missing(), Runtime: filepath.Base(d.host.runtime.OCI),
+			Unenforced: unenforced, Runtime: filepath.Base(d.host.runtime.OCI),
 			Pods: make(map[string]int), Files: make(map[string]int), Images: len(images),
 		}
 		for _, p := range d.pods() {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -30,11 +32,31 @@ func start(cmd *exec.Cmd, cgroup *os.File) error {
 		return cmd.Start()
 	}
 	return onOwnThread(func() error {
+		if cgroup != nil {
+			if err := joinV1(cgroup.Name()); err != nil {
+				return err
+			}
+		}
 		if err := unifyCgroups(); err != nil {
 			return err
 		}
 		return cmd.Start()
 	})
+}
+
+// joinV1 moves the calling thread, whose children inherit that, to where the
+// cgroup v2 directory's parent, a scope, lies in the hierarchies of cgroup v1:
+// clone3(2) knows v2 only, and limits are in v1.
+func joinV1(dir string) error {
+	scope, ok := strings.CutPrefix(filepath.Dir(dir), cgroupHybrid)
+	if !ok {
+		return nil
+	}
+	found, err := filepath.Glob(filepath.Join(cgroupMount, "*", scope, "tasks"))
+	for _, tasks := range found {
+		err = errors.Join(err, os.WriteFile(tasks, []byte("0"), 0))
+	}
+	return err
 }
 
 func unifyCgroups() error {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -78,14 +79,17 @@ func controllersAreV1() bool {
 func (p *plain) enforcesWhatItSays(line string) {
 	p.Helper()
 	if p.tree == sameTree {
-		line += "; limits hold for a pod as a whole, not for each container"
+		line += "; limits hold for a pod as a whole, not for each container, nor for what shoal exec starts"
 	}
-	want := regexp.MustCompile(`^False ` + line + `(; limits hold .*)?(; devices .*)?$`)
+	want := regexp.MustCompile(`^False ` + line + `(; devices .*)?$`)
 	if got := p.sh(`shoal get node plain -o jsonpath='{range .status.conditions[?(@.type=="shoal.io/LimitsEnforced")]}{.status} {.message}{end}'`); !want.MatchString(got) {
 		p.Errorf("the node's condition LimitsEnforced is %q, want %s", got, want)
 	}
 	if got := p.sh("shoal status"); !regexp.MustCompile(`(?m)^shoal.io/LimitsEnforced: PROBLEM ` + line).MatchString(got) {
 		p.Errorf("shoal status: want a problem %q, got\n%s", line, got)
+	}
+	if got := p.sh("shoal get events -A"); strings.Count(got, "LimitsNotEnforced") != 1 {
+		p.Errorf("want one event LimitsNotEnforced, got\n%s", got)
 	}
 	wantCPU, wantMemory := "25000/100000", "67108864"
 	if p.tree != sameTree {
@@ -96,6 +100,15 @@ func (p *plain) enforcesWhatItSays(line string) {
 	}
 	if got := p.ofScope("memory", "memory.limit_in_bytes"); got != wantMemory {
 		p.Errorf("the pod's memory limit is %q, want %q", got, wantMemory)
+	}
+	if p.tree != sameTree {
+		return
+	}
+	// In force, not only written: the container's process is where the limit is.
+	for _, controller := range []string{"cpu", "memory"} {
+		if got := p.sh("grep -E '^[0-9]+:" + controller + ":' /proc/$(pgrep -x sleep)/cgroup"); !strings.Contains(got, "/shoal-default-one-") {
+			p.Errorf("the container's process is in %q, want the pod's scope", got)
+		}
 	}
 }
 
@@ -111,4 +124,21 @@ func (p *plain) life(pod string) string {
 	p.Helper()
 	return p.sh(`pgrep -x 'conmon|catatonit|sleep' | tr '\n' ' '; shoal get pod ` + pod +
 		` -o jsonpath='{.metadata.uid} {.status.containerStatuses[*].restartCount} {.status.containerStatuses[*].containerID}'`)
+}
+
+func TestWithoutSystemdRuncIsRefusedWhereItCantRun(t *testing.T) {
+	for _, tree := range []cgroupTree{sameTree, readOnlyTree} {
+		t.Run(string(tree), func(t *testing.T) {
+			if tree == sameTree && !controllersAreV1() {
+				t.Skip("runc can run where cgroup v2 is alone")
+			}
+			p := newPlain(t, tree)
+			// Any program of that name: it is refused before it runs.
+			p.sh(`mkdir /run/bin && ln -s /bin/true /run/bin/runc && printf '[runtime]\noci = "/run/bin/runc"\n' > /etc/shoal/shoal.toml`)
+			_, err := p.try("exec timeout 20 shoald")
+			if err == nil || !strings.Contains(err.Error(), `/run/bin/runc can't run containers where cgroup v2 alone can't be written: set runtime.oci = "crun"`) {
+				t.Errorf("shoald with runc: got %v", err)
+			}
+		})
+	}
 }
