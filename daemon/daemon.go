@@ -24,6 +24,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/api"
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/event"
+	"github.com/shoal-project/shoal/daemon/footprint"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/view"
@@ -327,6 +328,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 	defer tick.Stop()
 	watchdog := watchdogTicker()
 	defer watchdog.Stop()
+	rest := time.NewTimer(restAfter)
+	defer rest.Stop()
 	notify("READY=1\nSTATUS=" + d.summary())
 	defer notify("STOPPING=1")
 	d.Log.Info("shoald is ready", "node", d.Config.Node, "version", d.Version, "duration", d.Now().Sub(d.started))
@@ -334,6 +337,11 @@ func (d *Daemon) loop(ctx context.Context) error {
 		select {
 		case f := <-d.calls:
 			f()
+			rest.Reset(restAfter)
+		case <-rest.C:
+			if err := footprint.Shrink(); err != nil {
+				d.Log.Warn("can't give memory back", "err", err)
+			}
 		case <-d.unsettled:
 			d.unsettled = nil
 			d.rescan()
@@ -354,6 +362,10 @@ func (d *Daemon) loop(ctx context.Context) error {
 		}
 	}
 }
+
+// restAfter is how long nothing must have been asked of the loop before the
+// daemon gives back what its work took of memory.
+const restAfter = 5 * time.Second
 
 // tombstones is how many deleted entries the record may hold before they are
 // compacted away: one object's few, a hundred times over.

@@ -27,6 +27,7 @@ var layers = map[string][]string{
 	"daemon/workload": {"manifests"},
 	"daemon/config":   {},
 
+	"daemon/footprint": {},
 	"daemon/scope":     {},
 	"daemon/container": {},
 	"daemon/image":     {},
@@ -42,6 +43,7 @@ var layers = map[string][]string{
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
+		"daemon/footprint",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
 	"cmd/shoal":  {"manifests", "daemon/api"},
