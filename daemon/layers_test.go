@@ -26,6 +26,7 @@ var layers = map[string][]string{
 	"daemon/pod":      {},
 	"daemon/workload": {"manifests"},
 	"daemon/config":   {},
+	"daemon/cpuset":   {},
 
 	"daemon/footprint": {},
 	"daemon/scope":     {},
@@ -39,9 +40,9 @@ var layers = map[string][]string{
 	"daemon/api/openapi":     {},
 	"daemon/api/openapi/gen": {"daemon/api/openapi"},                     // writes daemon/api/openapi's data
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
-	"daemon/agent":           {"daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
+	"daemon/agent":           {"daemon/cpuset", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
 	"daemon": {
-		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config",
+		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
 		"daemon/footprint",
 	},
@@ -56,7 +57,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/pod", "daemon/workload"}
+var pure = []string{"daemon/cpuset", "daemon/pod", "daemon/workload"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)
