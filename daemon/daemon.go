@@ -103,6 +103,7 @@ func Run(ctx context.Context, o Options) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	d.agent = agent.New(ctx, d.agentConfig())
+	h.meter = d.newMeter()
 	defer d.agent.Wait()
 	defer stop() // before Wait
 

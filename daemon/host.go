@@ -27,6 +27,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/daemon/stats"
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/dnsd"
 	"github.com/shoal-project/shoal/manifests"
@@ -45,6 +46,7 @@ type host struct {
 	network    *podnet.Network
 	networkErr error // why there is no pod network
 	dns        *dnsd.Server
+	meter      *stats.Meter
 	capacity   v1.ResourceList
 	dirtyZone  chan struct{}  // holds one: pods' addresses may have changed
 	dirtyQoS   chan []*v1.Pod // holds one: the newest list of pods

@@ -34,16 +34,18 @@ var layers = map[string][]string{
 	"daemon/image":     {},
 	"proxy/podnet":     {},
 	"dnsd":             {},
+	"daemon/stats":     {},
 	"storage/volume":   {},
 
 	"daemon/api":             {"manifests", "daemon/view", "daemon/api/openapi"},
 	"daemon/api/openapi":     {},
 	"daemon/api/openapi/gen": {"daemon/api/openapi"},                     // writes daemon/api/openapi's data
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
-	"daemon/agent":           {"daemon/cpuset", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
+	"daemon/agent":           {"daemon/cpuset", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
+		"daemon/stats",
 		"daemon/footprint",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},

@@ -71,6 +71,7 @@ func (w *worker) watchContainer(name string, number int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open[name] = w.logFile(name, number)
+	w.ran(name, number, s)
 }
 
 func (w *worker) startFailed(ctx context.Context, about *v1.Pod, c *v1.Container, err error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/daemon/stats"
 	"github.com/shoal-project/shoal/storage/volume"
 )
 
@@ -41,10 +42,12 @@ type worker struct {
 	ringing chan struct{} // holds one: the inbox is not empty, or look again
 	ended   chan struct{} // closed when the worker has ended
 
-	mu     sync.Mutex
-	inbox  []func()
-	open   map[string]string // log files of running containers
-	images []string          // IDs in the store, see imagesInUse
+	mu       sync.Mutex
+	inbox    []func()
+	open     map[string]string          // log files of running containers
+	running  map[string]stats.Container // to measure
+	measured *stats.Pod                 // to measure; nil: no sandbox
+	images   []string                   // IDs in the store, see imagesInUse
 }
 
 func newWorker(a *Agent, p *v1.Pod) *worker {
@@ -56,6 +59,7 @@ func newWorker(a *Agent, p *v1.Pod) *worker {
 		cancel:  make(map[string]context.CancelFunc),
 		stopLog: make(map[string]bool),
 		open:    make(map[string]string),
+		running: make(map[string]stats.Container),
 		ringing: make(chan struct{}, 1),
 		ended:   make(chan struct{}),
 	}
@@ -210,6 +214,7 @@ func (w *worker) observeContainer(name string, c pod.Container) {
 	delete(w.stopLog, name)
 	w.mu.Lock()
 	delete(w.open, name)
+	delete(w.running, name)
 	w.mu.Unlock()
 	w.forgetAttempt(name, a.Number)
 }
@@ -373,9 +378,9 @@ func (w *worker) save() {
 		}
 		s.Current, s.Last, s.Backoff = c.Current, c.Last, c.Backoff
 	}
-	images := w.imagesInUse()
+	images, measured := w.imagesInUse(), w.toMeasure()
 	w.mu.Lock()
-	w.images = images
+	w.images, w.measured = images, measured
 	w.mu.Unlock()
 	if err := w.state.write(w.dir()); err != nil {
 		w.agent.log.Error("can't save a pod's state", "pod", w.name(), "err", err)
