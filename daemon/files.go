@@ -37,6 +37,7 @@ func podKey(p *v1.Pod) manifests.Key {
 func (d *Daemon) accept(set manifests.Set) {
 	before := d.set
 	d.set = set
+	d.refusePods()
 	d.reportProblems(before)
 	values, changed := d.claims()
 	d.publish(values)
@@ -44,6 +45,7 @@ func (d *Daemon) accept(set manifests.Set) {
 	d.remember()
 	for _, key := range changed {
 		d.reportNotImplemented(key)
+		d.reportStandards(key)
 	}
 	d.unsettled = nil
 	if d.set.Unsettled || len(d.missing) > 0 {
@@ -79,6 +81,9 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 	for _, c := range d.inForce() {
 		text := c.Key.String()
 		kept[text] = true
+		if d.refused[c.Key] != "" {
+			continue // an older version that is in force stays so
+		}
 		name := record.Name{Section: record.Claims, Key: text}
 		var old record.Claim
 		had := d.own.Entries[name].Value != nil

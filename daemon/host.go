@@ -203,6 +203,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Domain:         d.Config.Domain,
 		ResolvConf:     h.resolvConf,
 		Publish:        d.publishStatus,
+		Rules:          pod.Rules{UnsafeSysctls: d.Config.Security.AllowedUnsafeSysctls, AppArmor: container.AppArmorEnabled()},
 		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d),
 		LogMaxSize: d.Config.Logs.MaxBytes, LogMaxFiles: d.Config.Logs.MaxFiles,
 		Now: d.Now, Logger: d.Log,

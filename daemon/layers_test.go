@@ -28,7 +28,9 @@ var layers = map[string][]string{
 	"daemon/config":   {},
 	"daemon/cpuset":   {},
 
-	"daemon/footprint": {},
+	"daemon/footprint":   {},
+	"daemon/podsecurity": {},
+
 	"daemon/scope":     {},
 	"daemon/container": {},
 	"daemon/image":     {},
@@ -47,6 +49,7 @@ var layers = map[string][]string{
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
 		"daemon/stats",
 		"daemon/footprint",
+		"daemon/podsecurity",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
 	"cmd/shoal":  {"manifests", "daemon/api"},

@@ -37,12 +37,12 @@ func (d *Daemon) serveAPI(ctx context.Context) error {
 
 // Manifests is each source file and what it contributes.
 func (d *Daemon) Manifests(ctx context.Context) (list api.ManifestList, err error) {
-	err = d.do(ctx, func() { list = manifestList(d.set, d.inForce()) })
+	err = d.do(ctx, func() { list = manifestList(d.set, d.inForce(), d.refused) })
 	return list, err
 }
 
 // manifestList shows the files, and of their objects which are in force.
-func manifestList(set manifests.Set, inForce []manifests.Object) api.ManifestList {
+func manifestList(set manifests.Set, inForce []manifests.Object, refused map[manifests.Key]string) api.ManifestList {
 	winners := make(map[manifests.Key]manifests.Position)
 	for _, o := range inForce {
 		winners[o.Key] = o.Pos
@@ -54,6 +54,9 @@ func manifestList(set manifests.Set, inForce []manifests.Object) api.ManifestLis
 			m := manifestObject(o, winners[o.Key])
 			if f.Stale && m.State != api.StateShadowed {
 				m.State, m.Reason = api.StateStale, "the last good version; the file holds another now"
+			}
+			if why := refused[o.Key]; why != "" && m.State == api.StateActive {
+				m.State, m.Reason = api.StateInvalid, why
 			}
 			s.Objects = append(s.Objects, m)
 		}

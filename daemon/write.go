@@ -87,6 +87,9 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if key.Kind == "Node" || key.Kind == "Event" {
 		return nil, forbidden(key, "it is written by its node alone")
 	}
+	if warnings, err = d.applyStandards(key, obj, old); err != nil {
+		return nil, err
+	}
 	if declared, ok := d.overridden(key); ok {
 		override(obj, declared)
 		warnings = append(warnings, fmt.Sprintf("%s on node %s declares this object: the change holds until that file is edited",

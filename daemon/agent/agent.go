@@ -55,6 +55,7 @@ type Config struct {
 	// pod is left.
 	Publish func(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool)
 
+	Rules          pod.Rules // what pods may do on this host
 	SeccompDefault bool
 	MinOOMScoreAdj int   // the lowest that this daemon may give a process
 	LogMaxSize     int64 // bytes at which a container's log is rotated, the kubelet's containerLogMaxSize

@@ -242,6 +242,7 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 		Image: img.Config, Env: env, Sandbox: j.sandbox,
 		CgroupParent: j.path, Resources: scope.ContainerResources(j.pod, c, j.w.agent.cfg.Limits),
 		OOMScoreAdj: max(j.w.agent.cfg.MinOOMScoreAdj, scope.OOMScoreAdj(j.pod, c, node.Allocatable.Memory().Value())),
+		AppArmor:    pod.AppArmorProfile(j.pod, c),
 		Dir:         dir, LogPath: logFile, SeccompDefault: j.w.agent.cfg.SeccompDefault,
 	}
 	for _, m := range mounts {

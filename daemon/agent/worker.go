@@ -121,6 +121,7 @@ func (w *worker) run(ctx context.Context) {
 		return
 	}
 	w.recover(ctx)
+	w.admit()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for ctx.Err() == nil {

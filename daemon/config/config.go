@@ -43,6 +43,7 @@ type Config struct {
 	Runtime    Runtime             `toml:"runtime"`
 	Registries map[string]Registry `toml:"registries"`
 	Logs       Logs                `toml:"logs"`
+	Security   Security            `toml:"security"`
 }
 
 // Network is the pod network of this host.
@@ -167,7 +168,7 @@ func suggest(key toml.Key) string {
 	for _, known := range []string{
 		"node", "cluster_domain", "labels", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
 		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "plain_http", "ca_file", "mirrors",
-		"max_size", "max_files",
+		"max_size", "max_files", "security", "allowed_unsafe_sysctls",
 	} {
 		if known == last || strings.TrimSuffix(known, "s") == strings.TrimSuffix(last, "s") ||
 			len(last) > 3 && (strings.Contains(known, last) || strings.Contains(last, known)) {
@@ -230,6 +231,7 @@ func (c *Config) validate() []error {
 	if c.Runtime.PodPidsLimit < 0 {
 		bad("runtime.pod_pids_limit", fmt.Sprint(c.Runtime.PodPidsLimit), "want a positive number")
 	}
+	errs = append(errs, c.Security.validate()...)
 	for _, u := range c.DNS.Upstreams {
 		if _, err := Upstream(u); err != nil {
 			bad("dns.upstreams", u, `want "ADDRESS" or "ADDRESS:PORT"`)

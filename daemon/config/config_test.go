@@ -31,6 +31,8 @@ func TestErrorsNameLineKeyAndCure(t *testing.T) {
 		{"[runtime]\noci = \"docker\"\n", `f: runtime.oci = "docker": want "crun", "runc" or an absolute path`},
 		{"[registries.\"docker.io\"]\nmirrors = [\"mirror:5000\"]\n", `f: registries."docker.io".mirrors = "mirror:5000": want "https://HOST`},
 		{"[dns]\nupstreams = [\"dns.example\"]\n", `f: dns.upstreams = "dns.example": want "ADDRESS"`},
+		{"[security]\nallowed_unsafe_sysctls = [\"vm.swappiness\"]\n", `f: security.allowed_unsafe_sysctls = "vm.swappiness": pods have no namespace of their own for it`},
+		{"[security]\nallowed_unsafe_sysctls = [\"net.*.x\"]\n", `f: security.allowed_unsafe_sysctls = "net.*.x": want a sysctl's name`},
 		{"[network]\npod_cidrs = [\"10.0.0.0\"]\n", `f:2: `},
 	} {
 		_, err := Parse("f", []byte(test.file), "host")

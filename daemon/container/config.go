@@ -28,6 +28,8 @@ type Config struct {
 	Dir     string // the bundle directory; made by Create, removed by Delete
 	LogPath string // CRI log file; its directory exists
 
+	AppArmor *v1.AppArmorProfile // as the pod names it for this container; nil: it names none
+
 	SeccompRoot    string // directory of Localhost profiles; empty: /var/lib/kubelet/seccomp
 	SeccompDefault bool   // RuntimeDefault where the pod names no profile (the kubelet's seccompDefault)
 
@@ -48,6 +50,7 @@ type Host struct {
 	Passwd         []byte              // the image's /etc/passwd, empty when it has none
 	Group          []byte              // the image's /etc/group, empty when it has none
 	SeccompProfile []byte              // the Localhost profile, where one is named
+	AppArmor       bool                // the kernel enforces profiles
 	Capabilities   []string            // what the daemon may give ("CAP_CHOWN"); nil: all
 	Devices        []specs.LinuxDevice // the host's device nodes, for privileged containers
 	Hostname       string              // for pods in the host's UTS namespace

@@ -39,6 +39,10 @@ func (cfg Config) Load() (Config, error) {
 		return cfg, err
 	}
 	sc := securitycontext.DetermineEffectiveSecurityContext(cfg.Pod, cfg.Container)
+	cfg.Host.AppArmor = AppArmorEnabled()
+	if err := ensureAppArmor(appArmorProfile(cfg.AppArmor, privileged(sc), cfg.Host.AppArmor)); err != nil {
+		return cfg, &Error{CreateContainerError, err}
+	}
 	if privileged(sc) {
 		cfg.Host.Devices, err = hostDevices("/dev")
 		return cfg, err

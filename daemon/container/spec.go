@@ -82,7 +82,7 @@ func process(cfg Config, sc *v1.SecurityContext) (*specs.Process, error) {
 		Capabilities:    caps,
 		Rlimits:         cfg.Rlimits,
 		NoNewPrivileges: securitycontext.AddNoNewPrivileges(sc),
-		ApparmorProfile: appArmor(cfg, sc),
+		ApparmorProfile: appArmorProfile(cfg.AppArmor, privileged(sc), cfg.Host.AppArmor),
 		OOMScoreAdj:     &cfg.OOMScoreAdj,
 	}, nil
 }
@@ -93,21 +93,6 @@ func workingDir(cfg Config) string {
 		dir = cfg.Container.WorkingDir
 	}
 	return path.Join("/", dir)
-}
-
-// appArmor names a profile that the host's administrator loaded. RuntimeDefault
-// is no profile: none is shipped.
-func appArmor(cfg Config, sc *v1.SecurityContext) string {
-	profile := sc.AppArmorProfile
-	if c := cfg.Container.SecurityContext; c != nil && c.AppArmorProfile != nil {
-		profile = c.AppArmorProfile
-	} else if p := cfg.Pod.Spec.SecurityContext; p != nil && p.AppArmorProfile != nil {
-		profile = p.AppArmorProfile
-	}
-	if privileged(sc) || profile == nil || profile.Type != v1.AppArmorProfileTypeLocalhost || profile.LocalhostProfile == nil {
-		return ""
-	}
-	return *profile.LocalhostProfile
 }
 
 // namespaces joins those of the sandbox. A namespace that is left out is the

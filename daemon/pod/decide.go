@@ -91,6 +91,8 @@ func (d *decider) decide() {
 			d.stopSandbox()
 			d.gone = !d.seen.Sandbox.Present && !d.seen.Sandbox.Busy && !d.anyBusy()
 		}
+	case d.rejected():
+		d.ends = true
 	case d.deadlineExceeded(), d.finished():
 		d.ends = true
 		d.stopAll(GracePeriod(d.pod), "")

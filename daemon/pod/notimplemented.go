@@ -35,9 +35,6 @@ func NotImplemented(p *v1.Pod) []string {
 	u.add(s.OS != nil && s.OS.Name != v1.Linux, "spec.os")
 	u.add(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers")
 	u.add(len(s.ResourceClaims) > 0, "spec.resourceClaims")
-	if sc := s.SecurityContext; sc != nil {
-		u.add(asksForDefault(sc.AppArmorProfile), "spec.securityContext.appArmorProfile")
-	}
 	return u.fields
 }
 
@@ -75,14 +72,6 @@ func (u *unused) container(c *v1.Container, at string, init bool) {
 	for i, e := range c.Env {
 		u.add(e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil, fmt.Sprintf("%s.env[%d].valueFrom.fileKeyRef", at, i))
 	}
-	if sc := c.SecurityContext; sc != nil {
-		u.add(asksForDefault(sc.AppArmorProfile), at+".securityContext.appArmorProfile")
-	}
-}
-
-// asksForDefault says whether a profile is wanted that Shoal does not ship.
-func asksForDefault(p *v1.AppArmorProfile) bool {
-	return p != nil && p.Type == v1.AppArmorProfileTypeRuntimeDefault
 }
 
 // volumeKinds are those that storage/volume makes, as fields of VolumeSource

@@ -34,9 +34,9 @@ spec:
 	want := []string{
 		"spec.initContainers[0].startupProbe",
 		"spec.containers[0].lifecycle.preStop", "spec.containers[0].restartPolicy",
-		"spec.containers[0].env[1].valueFrom.fileKeyRef", "spec.containers[0].securityContext.appArmorProfile",
+		"spec.containers[0].env[1].valueFrom.fileKeyRef",
 		"spec.volumes[1].persistentVolumeClaim", "spec.volumes[2].projected.sources[1].serviceAccountToken",
-		"spec.nodeSelector", "spec.priorityClassName", "spec.securityContext.appArmorProfile",
+		"spec.nodeSelector", "spec.priorityClassName",
 	}
 	if got := NotImplemented(&p); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

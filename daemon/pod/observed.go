@@ -35,6 +35,7 @@ type Observed struct {
 	Volumes    Volumes
 	Containers map[string]Container // by name, init containers among them
 	HostIPs    []string             // the node's addresses, for status
+	Rejected   *Rejection           // why the node refuses it (Admit); nil: it does not, or did before
 }
 
 // Sandbox is what holds a pod's namespaces and its cgroup.

@@ -24,6 +24,9 @@ const (
 // status is the pod's status as the kubelet computes it (pkg/kubelet/
 // kubelet_pods.go: generateAPIPodStatus, getPhase; status/generate.go).
 func (d *decider) status() v1.PodStatus {
+	if d.rejected() {
+		return d.rejectedStatus()
+	}
 	old := d.pod.Status
 	s := v1.PodStatus{
 		StartTime:          old.StartTime,

@@ -59,7 +59,7 @@ rm -f "$1/etc/machine-id" "$1/etc/hostname" "$1/etc/resolv.conf" "$1/var/lib/dbu
 `
 
 // fullPackages are on full hosts besides: a kernel and what boots it.
-var fullPackages = []string{"linux-image-cloud-amd64", "initramfs-tools", "udev"}
+var fullPackages = []string{"linux-image-cloud-amd64", "initramfs-tools", "udev", "apparmor"}
 
 // fullHook finishes a full host's root: it gets its identity and the agent from a second disk, and an initial ramdisk
 // with only the drivers of QEMU's devices, which boots faster under emulation.
