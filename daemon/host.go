@@ -447,20 +447,36 @@ type running struct{ agent *agent.Agent }
 func (r running) LogDir(p *v1.Pod) string { return r.agent.LogDir(p) }
 
 func (r running) Exec(ctx context.Context, p *v1.Pod, cmd api.Exec) (int, error) {
-	resize := make(chan container.Size)
+	return r.agent.Exec(ctx, p, cmd.Container, container.ExecOptions{
+		Cmd: cmd.Command, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr, TTY: cmd.TTY,
+		Resize: sizes(ctx, cmd.Resize),
+	})
+}
+
+func (r running) Attach(ctx context.Context, p *v1.Pod, a api.Attach) error {
+	return r.agent.Attach(ctx, p, a.Container, container.Streams{
+		Stdin: a.Stdin, Stdout: a.Stdout, Stderr: a.Stderr, Resize: sizes(ctx, a.Resize),
+	})
+}
+
+func (r running) Dial(ctx context.Context, p *v1.Pod, port uint16) (net.Conn, error) {
+	return r.agent.Dial(ctx, p, port)
+}
+
+// sizes passes terminal sizes on until from is closed or ctx ends.
+func sizes(ctx context.Context, from <-chan api.Size) <-chan container.Size {
+	to := make(chan container.Size)
 	go func() {
-		defer close(resize)
-		for s := range cmd.Resize {
+		defer close(to)
+		for s := range from {
 			select {
-			case resize <- container.Size(s):
+			case to <- container.Size(s):
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
-	return r.agent.Exec(ctx, p, cmd.Container, container.ExecOptions{
-		Cmd: cmd.Command, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr, TTY: cmd.TTY, Resize: resize,
-	})
+	return to
 }
 
 // objects looks up what pods refer to in the view.

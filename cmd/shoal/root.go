@@ -12,8 +12,10 @@ import (
 	"k8s.io/kubectl/pkg/cmd/annotate"
 	"k8s.io/kubectl/pkg/cmd/apiresources"
 	"k8s.io/kubectl/pkg/cmd/apply"
+	"k8s.io/kubectl/pkg/cmd/attach"
 	"k8s.io/kubectl/pkg/cmd/cp"
 	"k8s.io/kubectl/pkg/cmd/create"
+	"k8s.io/kubectl/pkg/cmd/debug"
 	"k8s.io/kubectl/pkg/cmd/delete"
 	"k8s.io/kubectl/pkg/cmd/describe"
 	"k8s.io/kubectl/pkg/cmd/diff"
@@ -25,6 +27,7 @@ import (
 	"k8s.io/kubectl/pkg/cmd/label"
 	"k8s.io/kubectl/pkg/cmd/logs"
 	"k8s.io/kubectl/pkg/cmd/patch"
+	"k8s.io/kubectl/pkg/cmd/portforward"
 	"k8s.io/kubectl/pkg/cmd/replace"
 	"k8s.io/kubectl/pkg/cmd/run"
 	"k8s.io/kubectl/pkg/cmd/set"
@@ -99,7 +102,8 @@ func addKubectl(root *cobra.Command, n *node, streams genericiooptions.IOStreams
 	f := cmdutil.NewFactory(cmdutil.NewMatchVersionFlags(n))
 	look := []*cobra.Command{
 		get.NewCmdGet("shoal", f, streams), describe.NewCmdDescribe("shoal", f, streams), logs.NewCmdLogs(f, streams),
-		exec.NewCmdExec(f, streams), events.NewCmdEvents(f, streams), wait.NewCmdWait(f, streams),
+		exec.NewCmdExec(f, streams), attach.NewCmdAttach(f, streams), portforward.NewCmdPortForward(f, streams),
+		debug.NewCmdDebug(f, streams), events.NewCmdEvents(f, streams), wait.NewCmdWait(f, streams),
 		explain.NewCmdExplain("shoal", f, streams), diff.NewCmdDiff(f, streams), cp.NewCmdCp(f, streams),
 		apiresources.NewCmdAPIResources(f, streams), apiresources.NewCmdAPIVersions(f, streams),
 	}

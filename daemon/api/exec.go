@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 
-	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/streaming/pkg/httpstream"
@@ -65,8 +64,16 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request, t target, q url.Va
 	if statusOf(pod, cmd.Container).State.Running == nil {
 		return apierrors.NewBadRequest(fmt.Sprintf("container %q in pod %q is not running", cmd.Container, pod.Name))
 	}
+	return s.streamed(w, r, q, func(ctx context.Context, set *streamSet, sizes <-chan Size) (int, error) {
+		cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Resize = set.stdin, set.stdout, set.stderr, sizes
+		return s.Pods.Exec(ctx, pod, cmd)
+	})
+}
+
+// streamed upgrades a request for a container's streams and has run copy them.
+func (s *Server) streamed(w http.ResponseWriter, r *http.Request, q url.Values, run streamer) error {
 	if !httpstream.IsUpgradeRequest(r) {
-		return apierrors.NewBadRequest("exec needs an upgrade to websocket or SPDY/3.1")
+		return apierrors.NewBadRequest("exec and attach need an upgrade to websocket or SPDY/3.1")
 	}
 	upgrade := upgradeSPDY
 	if wsstream.IsWebSocketRequest(r) {
@@ -79,12 +86,16 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request, t target, q url.Va
 		return nil
 	}
 	defer set.close()
-	s.run(r.Context(), set, pod, cmd)
+	set.serve(r.Context(), run)
 	return nil
 }
 
-// run runs the command and tells the client how it ended.
-func (s *Server) run(ctx context.Context, set *streamSet, pod *v1.Pod, cmd Exec) {
+// streamer copies a client's streams until the other side, or ctx with the
+// client, has ended. It returns the exit code of what ran.
+type streamer func(ctx context.Context, set *streamSet, sizes <-chan Size) (int, error)
+
+// serve runs what the client asked for and tells it how that ended.
+func (set *streamSet) serve(ctx context.Context, run streamer) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sizes := make(chan Size)
@@ -95,8 +106,7 @@ func (s *Server) run(ctx context.Context, set *streamSet, pod *v1.Pod, cmd Exec)
 		readSizes(ctx, set, sizes)
 		cancel()
 	}()
-	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Resize = set.stdin, set.stdout, set.stderr, sizes
-	code, err := s.Pods.Exec(ctx, pod, cmd)
+	code, err := run(ctx, set, sizes)
 	report(set, code, err)
 	cancel()
 	set.close()

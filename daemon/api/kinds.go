@@ -26,8 +26,10 @@ type subresource struct {
 
 // podSubresources is what kubectl looks for in discovery before it tries.
 var podSubresources = []subresource{
+	{"attach", "", "", "PodAttachOptions", []string{"create", "get"}},
 	{"exec", "", "", "PodExecOptions", []string{"create", "get"}},
 	{"log", "", "", "Pod", []string{"get"}},
+	{"portforward", "", "", "PodPortForwardOptions", []string{"create", "get"}},
 	{"status", "", "", "Pod", []string{"get"}},
 }
 

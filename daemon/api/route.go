@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -51,10 +52,13 @@ func (s *Server) objects(w http.ResponseWriter, r *http.Request) {
 
 // streams says whether an answer may take as long as the client likes.
 func streams(r *http.Request, t target, q url.Values) bool {
-	return isWatch(r, q) || t.sub == "log" || t.sub == "exec"
+	return isWatch(r, q) || t.sub == "log" || upgrades[t.sub]
 }
 
-func isExec(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/exec") }
+// upgrades are the subresources that take the connection over.
+var upgrades = map[string]bool{"exec": true, "attach": true, "portforward": true}
+
+func isExec(r *http.Request) bool { return upgrades[path.Base(r.URL.Path)] }
 
 // target takes apart what follows /api/v1/ or /apis/GROUP/VERSION/.
 func (k *kinds) target(gv schema.GroupVersion, rest string) (target, bool) {
@@ -114,11 +118,9 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, t target, q ur
 
 // missing says in words what a subresource would need that Shoal has not.
 var missing = map[string]string{
-	"eviction":    "eviction needs PodDisruptionBudgets, which Shoal does not run yet: delete the pod instead",
-	"attach":      "attach is not served yet: use logs -f or exec",
-	"portforward": "port-forward is not served yet: a pod's address can be reached from its host",
-	"proxy":       "proxy is not served: connect to the pod's address from its host",
-	"scale":       "scale is not served yet: change spec.replicas",
+	"eviction": "eviction needs PodDisruptionBudgets, which Shoal does not run yet: delete the pod instead",
+	"proxy":    "proxy is not served: connect to the pod's address from its host",
+	"scale":    "scale is not served yet: change spec.replicas",
 }
 
 func (s *Server) subresource(w http.ResponseWriter, r *http.Request, t target, q url.Values) error {
@@ -133,6 +135,10 @@ func (s *Server) subresource(w http.ResponseWriter, r *http.Request, t target, q
 		return s.log(w, r, t, q)
 	case pod && t.sub == "exec" && (r.Method == http.MethodGet || r.Method == http.MethodPost):
 		return s.exec(w, r, t, q)
+	case pod && t.sub == "attach" && (r.Method == http.MethodGet || r.Method == http.MethodPost):
+		return s.attach(w, r, t, q)
+	case pod && t.sub == "portforward" && (r.Method == http.MethodGet || r.Method == http.MethodPost):
+		return s.portForward(w, r, t)
 	case missing[t.sub] != "":
 		return errNotHere("%s", missing[t.sub])
 	}

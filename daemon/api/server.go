@@ -61,6 +61,16 @@ type Exec struct {
 	Resize    <-chan Size // closed when the client is gone
 }
 
+// Attach is a client at a container's first process. Streams are nil where the
+// client wants none; what a container with a terminal writes comes on Stdout.
+type Attach struct {
+	Container string
+	Stdin     io.Reader
+	Stdout    io.Writer
+	Stderr    io.Writer
+	Resize    <-chan Size // closed when the client is gone
+}
+
 // Pods is the running side of pods.
 type Pods interface {
 	// LogDir is where a pod's logs lie: DIR/CONTAINER/ATTEMPT.log in CRI format,
@@ -70,15 +80,21 @@ type Pods interface {
 	// Exec runs a command and returns its exit code. It returns early when ctx
 	// ends: the client went away.
 	Exec(ctx context.Context, pod *v1.Pod, cmd Exec) (exitCode int, err error)
+	// Attach copies the streams of a container's first process, from now on, until
+	// that or ctx ends.
+	Attach(ctx context.Context, pod *v1.Pod, a Attach) error
+	// Dial connects to a TCP port of the pod's loopback interface. The connection
+	// can be half closed: it has CloseWrite.
+	Dial(ctx context.Context, pod *v1.Pod, port uint16) (net.Conn, error)
 }
 
 // Config is what a Server needs. All but Shoal, Pods and Ready must be given.
 type Config struct {
 	View    *view.View
 	Writer  Writer
-	Pods    Pods   // nil: logs and exec answer 501
+	Pods    Pods   // nil: logs, exec, attach and port-forward answer 501
 	Shoal   Shoal  // nil: /shoal answers 404
-	Node    string // this node's name: only its pods have logs and exec here
+	Node    string // this node's name: only its pods have logs and streams here
 	Version string // Shoal's, for /version
 	Now     func() time.Time
 	Ready   func() error // nil: ready from the start

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +21,9 @@ import (
 type Pods struct {
 	Dir string // of logs
 
-	mu    sync.Mutex
-	sizes []api.Size
+	mu       sync.Mutex
+	sizes    []api.Size
+	attached int
 }
 
 // LogDir implements api.Pods.
@@ -30,13 +33,7 @@ func (p *Pods) LogDir(pod *v1.Pod) string {
 
 // Exec implements api.Pods. A terminal is not made, but its sizes are noted.
 func (p *Pods) Exec(ctx context.Context, _ *v1.Pod, cmd api.Exec) (int, error) {
-	go func() {
-		for size := range cmd.Resize {
-			p.mu.Lock()
-			p.sizes = append(p.sizes, size)
-			p.mu.Unlock()
-		}
-	}()
+	go p.note(cmd.Resize)
 	c := exec.CommandContext(ctx, cmd.Command[0], cmd.Command[1:]...)
 	c.Stdout, c.Stderr = cmd.Stdout, cmd.Stderr
 	if cmd.Stdin != nil {
@@ -56,6 +53,47 @@ func (p *Pods) Exec(ctx context.Context, _ *v1.Pod, cmd api.Exec) (int, error) {
 		return exit.ExitCode(), nil
 	}
 	return 0, err
+}
+
+// Attach implements api.Pods: the process is cat, which ends with its input,
+// or with ctx where there is none.
+func (p *Pods) Attach(ctx context.Context, _ *v1.Pod, a api.Attach) error {
+	go p.note(a.Resize)
+	p.attach(1)
+	defer p.attach(-1)
+	if a.Stdin == nil {
+		io.WriteString(a.Stdout, "no input\n")
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	_, err := io.Copy(a.Stdout, a.Stdin)
+	return err
+}
+
+// Dial implements api.Pods: pods are in this host's network.
+func (p *Pods) Dial(ctx context.Context, _ *v1.Pod, port uint16) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, "tcp", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+}
+
+func (p *Pods) attach(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.attached += n
+}
+
+// Attached is how many clients are attached now.
+func (p *Pods) Attached() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.attached
+}
+
+func (p *Pods) note(sizes <-chan api.Size) {
+	for size := range sizes {
+		p.mu.Lock()
+		p.sizes = append(p.sizes, size)
+		p.mu.Unlock()
+	}
 }
 
 // Sizes is what terminals have been resized to.
