@@ -235,6 +235,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.host.weighSlices(ctx)
 	go d.host.serveDNS(ctx)
 	go d.host.loadDropIns(ctx)
+	go d.collectGarbage(ctx)
 	return d.serveAPI(ctx)
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/api"
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/credential"
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
@@ -48,6 +49,7 @@ type host struct {
 	dns        *dnsd.Server
 	meter      *stats.Meter
 	capacity   v1.ResourceList
+	logins     *credential.Source
 	dirtyZone  chan struct{}  // holds one: pods' addresses may have changed
 	dirtyQoS   chan []*v1.Pod // holds one: the newest list of pods
 
@@ -66,6 +68,9 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 	}
 	d.Log.Info(h.note)
 	if h.images, err = image.Open(imageConfig(d), d.Log); err != nil {
+		return nil, err
+	}
+	if h.logins, err = openLogins(d); err != nil {
 		return nil, err
 	}
 	if h.runtime, err = h.findRuntime(); err != nil {
@@ -199,6 +204,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Images:         h.images,
 		Network:        h.network,
 		Objects:        objects{d.view},
+		NodeLogins:     h.nodeLogins,
 		Events:         d.events,
 		Domain:         d.Config.Domain,
 		ResolvConf:     h.resolvConf,

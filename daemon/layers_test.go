@@ -25,19 +25,21 @@ var layers = map[string][]string{
 	"daemon/event":    {"manifests", "daemon/view"},
 	"daemon/pod":      {},
 	"daemon/workload": {"manifests"},
+	"daemon/pressure": {},
 	"daemon/config":   {},
 	"daemon/cpuset":   {},
 
 	"daemon/footprint":   {},
 	"daemon/podsecurity": {},
 
-	"daemon/scope":     {},
-	"daemon/container": {},
-	"daemon/image":     {},
-	"proxy/podnet":     {},
-	"dnsd":             {},
-	"daemon/stats":     {},
-	"storage/volume":   {},
+	"daemon/scope":      {},
+	"daemon/container":  {},
+	"daemon/image":      {},
+	"proxy/podnet":      {},
+	"dnsd":              {},
+	"daemon/stats":      {},
+	"storage/volume":    {},
+	"daemon/credential": {},
 
 	"daemon/api":             {"manifests", "daemon/view", "daemon/api/openapi"},
 	"daemon/api/openapi":     {},
@@ -50,6 +52,7 @@ var layers = map[string][]string{
 		"daemon/stats",
 		"daemon/footprint",
 		"daemon/podsecurity",
+		"daemon/credential", "daemon/pressure",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
 	"cmd/shoal":  {"manifests", "daemon/api"},
@@ -62,7 +65,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/pod", "daemon/workload"}
+var pure = []string{"daemon/cpuset", "daemon/pod", "daemon/pressure", "daemon/workload"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)

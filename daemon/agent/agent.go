@@ -49,6 +49,10 @@ type Config struct {
 	Objects    pod.Objects
 	Events     Events
 
+	// NodeLogins are the node's own logins for a repository (HOST/PATH), beside
+	// a pod's imagePullSecrets.
+	NodeLogins func(ctx context.Context, repo string) []image.Login
+
 	// ResolvConf is a pod's /etc/resolv.conf.
 	ResolvConf func(*v1.Pod) (string, error)
 	// Publish takes a pod's new status, until ctx ends. With gone, nothing of the

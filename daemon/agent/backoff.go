@@ -31,6 +31,7 @@ func (w *worker) reportBackOff(old, now v1.PodStatus) {
 					c.Name, w.podName, w.namespace, w.uid)
 			case "ImagePullBackOff":
 				w.agent.cfg.Events.Normal(reference(w.pod, c.Name), reasonBackOff, "Back-off pulling image %q", c.Image)
+				w.agent.cfg.Events.Warning(reference(w.pod, c.Name), "Failed", "Error: %s", waiting.Reason)
 			}
 		}
 	}

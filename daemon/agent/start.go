@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -91,13 +90,11 @@ func (w *worker) startFailed(ctx context.Context, about *v1.Pod, c *v1.Container
 	seen.Failure = f
 	w.seen.Containers[c.Name] = seen
 	ref := reference(w.pod, c.Name)
-	switch f.Reason {
-	case "ErrImagePull", "ErrImageNeverPull", "InvalidImageName":
-		w.agent.cfg.Events.Warning(ref, "Failed", "%v", err)
+	if pod.IsImageReason(f.Reason) {
 		w.agent.cfg.Events.Warning(ref, "Failed", "Error: %s", f.Reason)
-	default:
-		w.agent.cfg.Events.Warning(ref, "Failed", "Error: %v", err)
+		return
 	}
+	w.agent.cfg.Events.Warning(ref, "Failed", "Error: %v", err)
 }
 
 // makeContainer is start's work; all of it may be called off.
@@ -311,66 +308,6 @@ func (j job) etcMounts(c *v1.Container, number int) ([]container.Mount, error) {
 		add(file, c.TerminationMessagePath)
 	}
 	return mounts, nil
-}
-
-// image finds or pulls a container's image, as imagePullPolicy says.
-func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
-	images, ref := j.w.agent.cfg.Images, reference(j.pod, c.Name)
-	if !image.IsRootfs(c.Image) {
-		if _, err := image.Normalize(c.Image); err != nil {
-			return image.Image{}, &failure{"InvalidImageName", fmt.Errorf("Failed to apply default image tag %q: %w", c.Image, err)}
-		}
-	}
-	if c.ImagePullPolicy != v1.PullAlways || image.IsRootfs(c.Image) {
-		img, err := images.Get(c.Image)
-		switch {
-		case err == nil:
-			j.w.agent.cfg.Events.Normal(ref, "Pulled", "Container image %q already present on machine", c.Image)
-			return img, nil
-		case !errors.Is(err, image.ErrNotFound):
-			return image.Image{}, &failure{"ErrImagePull", err}
-		case c.ImagePullPolicy == v1.PullNever:
-			return image.Image{}, &failure{"ErrImageNeverPull", fmt.Errorf("Container image %q is not present with pull policy of Never", c.Image)}
-		}
-	}
-	credentials, err := j.credentials()
-	if err != nil {
-		return image.Image{}, &failure{"ErrImagePull", err}
-	}
-	j.w.agent.cfg.Events.Normal(ref, "Pulling", "Pulling image %q", c.Image)
-	begin := j.w.agent.cfg.Now()
-	img, err := images.Pull(ctx, c.Image, image.PullOptions{Credentials: &credentials})
-	if err != nil {
-		return image.Image{}, &failure{"ErrImagePull", fmt.Errorf("Failed to pull image %q: %w", c.Image, err)}
-	}
-	j.w.agent.cfg.Events.Normal(ref, "Pulled", "Successfully pulled image %q in %s. Image size: %d bytes.",
-		c.Image, j.w.agent.cfg.Now().Sub(begin).Round(time.Millisecond), img.Size)
-	return img, nil
-}
-
-// credentials are those of the pod's imagePullSecrets. One that is missing is
-// not an error, as with the kubelet: the image may be public.
-func (j job) credentials() (image.Credentials, error) {
-	var all image.Credentials
-	for _, ref := range j.pod.Spec.ImagePullSecrets {
-		s, ok := j.w.agent.cfg.Objects.Secret(j.pod.Namespace, ref.Name)
-		if !ok {
-			j.w.agent.cfg.Events.Warning(reference(j.pod, ""), "FailedToRetrieveImagePullSecret",
-				"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", ref.Name)
-			continue
-		}
-		var err error
-		switch s.Type {
-		case v1.SecretTypeDockerConfigJson:
-			err = all.AddDockerConfigJSON(s.Data[v1.DockerConfigJsonKey])
-		case v1.SecretTypeDockercfg:
-			err = all.AddDockerConfig(s.Data[v1.DockerConfigKey])
-		}
-		if err != nil {
-			return all, fmt.Errorf("image pull secret %q: %w", ref.Name, err)
-		}
-	}
-	return all, nil
 }
 
 // imageID is what status.containerStatuses[].imageID says: the digest under

@@ -44,6 +44,8 @@ type Config struct {
 	Registries map[string]Registry `toml:"registries"`
 	Logs       Logs                `toml:"logs"`
 	Security   Security            `toml:"security"`
+	Images     Images              `toml:"images"`
+	Pods       Pods                `toml:"pods"`
 }
 
 // Network is the pod network of this host.
@@ -169,6 +171,8 @@ func suggest(key toml.Key) string {
 		"node", "cluster_domain", "labels", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
 		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "plain_http", "ca_file", "mirrors",
 		"max_size", "max_files", "security", "allowed_unsafe_sysctls",
+		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
+		"credential_provider_dir", "pods", "ended_threshold",
 	} {
 		if known == last || strings.TrimSuffix(known, "s") == strings.TrimSuffix(last, "s") ||
 			len(last) > 3 && (strings.Contains(known, last) || strings.Contains(last, known)) {
@@ -194,6 +198,8 @@ func (c *Config) setDefaults(hostname string) {
 	if c.Runtime.OCI == "" {
 		c.Runtime.OCI = "crun"
 	}
+	c.Images.setDefaults()
+	c.Pods.setDefaults()
 	if c.Logs.MaxSize == "" {
 		c.Logs.MaxSize = "10Mi"
 	}
@@ -232,6 +238,8 @@ func (c *Config) validate() []error {
 		bad("runtime.pod_pids_limit", fmt.Sprint(c.Runtime.PodPidsLimit), "want a positive number")
 	}
 	errs = append(errs, c.Security.validate()...)
+	c.Images.validate(bad)
+	c.Pods.validate(bad)
 	for _, u := range c.DNS.Upstreams {
 		if _, err := Upstream(u); err != nil {
 			bad("dns.upstreams", u, `want "ADDRESS" or "ADDRESS:PORT"`)

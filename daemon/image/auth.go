@@ -8,12 +8,23 @@ import (
 	"k8s.io/kubernetes/pkg/credentialprovider"
 )
 
-// Credentials are the imagePullSecrets of one pull. They match an image as the kubelet's do, with the kubelet's code: by
+// Credentials are what one pull may log in with: the imagePullSecrets of its pod, then the node's own. They match an image as the kubelet's do, with the kubelet's code: by
 // host (with globs such as *.example.com), port and path prefix, the most specific first. The zero value pulls
 // anonymously.
 type Credentials struct {
-	keyring credentialprovider.BasicDockerKeyring
+	keyring  credentialprovider.BasicDockerKeyring
+	fallback func(repo string) []Login
 }
+
+// Login is one way to log in at a registry.
+type Login struct {
+	Username, Password string
+	IdentityToken      string // OAuth2 refresh token, instead of a password
+}
+
+// AddFallback has f asked for more logins, which are tried after the pull secrets. It gets the HOST/PATH of where the
+// image is looked for, a mirror or the registry itself.
+func (c *Credentials) AddFallback(f func(repo string) []Login) { c.fallback = f }
 
 // AddDockerConfigJSON adds the value of .dockerconfigjson of a Secret of type kubernetes.io/dockerconfigjson. Errors
 // never quote the secret.
@@ -54,15 +65,20 @@ func (c *Credentials) attempts(repo string) []authn.Authenticator {
 		return []authn.Authenticator{authn.Anonymous}
 	}
 	found, _ := c.keyring.Lookup(repo)
-	if len(found) == 0 {
-		return []authn.Authenticator{authn.Anonymous}
-	}
 	var as []authn.Authenticator
 	for _, f := range found {
 		as = append(as, authn.FromConfig(authn.AuthConfig{
 			Username: f.Username, Password: f.Password, Auth: f.Auth,
 			IdentityToken: f.IdentityToken, RegistryToken: f.RegistryToken,
 		}))
+	}
+	if c.fallback != nil {
+		for _, l := range c.fallback(repo) {
+			as = append(as, authn.FromConfig(authn.AuthConfig{Username: l.Username, Password: l.Password, IdentityToken: l.IdentityToken}))
+		}
+	}
+	if len(as) == 0 {
+		return []authn.Authenticator{authn.Anonymous}
 	}
 	return as
 }

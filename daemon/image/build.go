@@ -152,10 +152,16 @@ func (s *Store) publish(tmp string, l layer) error {
 
 // record makes the image visible, its layers being there.
 func (s *Store) record(b build, chains []string) (Image, error) {
-	rec := &record{ID: b.id, Chains: chains, RawConfig: b.config, used: time.Now()}
+	now := time.Now()
+	rec := &record{ID: b.id, Chains: chains, RawConfig: b.config, Added: now, used: now}
 	if err := json.Unmarshal(b.config, &rec.config); err != nil {
 		return Image{}, invalidf("configuration: %w", err)
 	}
+	s.mu.Lock()
+	if old := s.images[b.id]; old != nil {
+		rec.Added = old.Added
+	}
+	s.mu.Unlock()
 	raw, err := json.Marshal(rec)
 	if err != nil {
 		return Image{}, err

@@ -20,8 +20,9 @@ import (
 // record is images/HEX.json. It is written once.
 type record struct {
 	ID        string          `json:"id"`
-	Chains    []string        `json:"chains"` // chain ids (image-spec config.md), bottom first
-	RawConfig json.RawMessage `json:"config"` // as the registry gave it, except for white space
+	Chains    []string        `json:"chains"`         // chain ids (image-spec config.md), bottom first
+	RawConfig json.RawMessage `json:"config"`         // as the registry gave it, except for white space
+	Added     time.Time       `json:"added,omitzero"` // when it came to this host first; zero: before this was noted
 
 	config v1.ConfigFile
 	used   time.Time // the file's mtime

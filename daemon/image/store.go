@@ -63,7 +63,9 @@ type Image struct {
 	Digests  []string  // HOST/PATH@sha256:HEX, of manifests and indexes, sorted
 	Size     int64     // bytes in files, unpacked; layers shared with other images included
 	Created  time.Time // by whoever built it; may be zero
-	LastUsed time.Time // the last Get, Pull or Load
+	LastUsed time.Time // the last Get, Pull, Load or Touch
+	Added    time.Time // to this host, first; zero for one that an early version of the store has
+	Pinned   bool      // it lies in the drop-in directory: removed, it would come back
 	Config   v1.Config
 	Layers   []string // directories, topmost first, ready for overlay's lowerdir=
 	HostRoot bool     // rootfs:///
@@ -278,7 +280,7 @@ func (s *Store) use(id string, now time.Time) Image {
 func (s *Store) image(rec *record) Image {
 	img := Image{
 		ID: rec.ID, Names: s.names.of(rec.ID), Digests: s.names.digestsOf(rec.ID),
-		Created: rec.config.Created.Time, LastUsed: rec.used, Config: *rec.config.Config.DeepCopy(),
+		Created: rec.config.Created.Time, LastUsed: rec.used, Added: rec.Added, Pinned: s.pinned(rec.ID), Config: *rec.config.Config.DeepCopy(),
 	}
 	for _, chain := range slices.Backward(rec.Chains) {
 		l := s.layers[chain]

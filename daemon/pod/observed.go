@@ -108,8 +108,14 @@ type Failure struct {
 }
 
 // retry is when to try again after a failure: the kubelet's back-off for
-// images, containers and sandboxes alike.
-func (f *Failure) retry() time.Time { return f.At.Add(delay(f.Tries)) }
+// images, containers and sandboxes alike. An image that must not be pulled may
+// be loaded by somebody: looking costs little.
+func (f *Failure) retry() time.Time {
+	if f.Reason == ErrImageNeverPull {
+		return f.At.Add(firstBackoff)
+	}
+	return f.At.Add(delay(f.Tries))
+}
 
 // again is when to try again to stop something: soon, always.
 func (f *Failure) again() time.Time { return f.At.Add(firstBackoff) }

@@ -136,7 +136,7 @@ func (d *decider) waiting(c *v1.Container, seen Container, reason string) *v1.Co
 	w := &v1.ContainerStateWaiting{Reason: reason}
 	if f := seen.Failure; f != nil && !seen.Busy {
 		w.Reason, w.Message = f.Reason, f.Message
-		if f.Reason == "ErrImagePull" && f.Tries > 1 {
+		if IsPullReason(f.Reason) && f.Tries > 1 {
 			w.Reason = reasonImageBackoff
 			w.Message = fmt.Sprintf("Back-off pulling image %q: %s: %s", c.Image, f.Reason, f.Message)
 		}
