@@ -8,7 +8,8 @@ import (
 )
 
 // Position is a place in a file. Line and column count from 1; columns count
-// characters, not bytes. A zero line means the file as a whole.
+// characters, not bytes. Lines end where YAML 1.1 has them end: at a carriage
+// return by itself, too. A zero line means the file as a whole.
 type Position struct {
 	File   string `json:"file"`
 	Line   int    `json:"line,omitempty"`

@@ -133,6 +133,9 @@ func writeSysctl(name, value string) error {
 		swapped = name // the first separator is a slash: written as a path
 	}
 	err := os.WriteFile(filepath.Join("/proc/sys", swapped), []byte(value), 0)
+	if errors.Is(err, unix.EROFS) {
+		err = writeProcSys(swapped, value)
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		return configError("sysctl %q is unknown to this kernel", name)
 	}
@@ -140,4 +143,29 @@ func writeSysctl(name, value string) error {
 		return fmt.Errorf("set sysctl %s=%q: %w", name, value, err)
 	}
 	return nil
+}
+
+// writeProcSys writes below /proc/sys through a procfs that nobody else sees:
+// hosts that are containers themselves have the visible one read-only.
+func writeProcSys(name, value string) error {
+	fs, err := unix.Fsopen("proc", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("fsopen", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return os.NewSyscallError("fsconfig", err)
+	}
+	root, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return os.NewSyscallError("fsmount", err)
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat(root, filepath.Join("sys", name), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("openat", err)
+	}
+	file := os.NewFile(uintptr(fd), name)
+	_, err = file.WriteString(value)
+	return errors.Join(err, file.Close())
 }
