@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"flag"
 	"maps"
 	"os"
 	"os/exec"
@@ -35,9 +36,9 @@ func TestNode(t *testing.T) {
 	}
 }
 
-// TestNodeConformanceIsListed holds docs/conformance.md, the stories and Kubernetes' own list together: each of its
+// TestNodeTableIsTrue holds docs/conformance.md, the stories and Kubernetes' own list together: each of its
 // NodeConformance tests has one row, which is what the story that names it makes.
-func TestNodeConformanceIsListed(t *testing.T) {
+func TestNodeTableIsTrue(t *testing.T) {
 	all, err := stories("node")
 	if err != nil {
 		t.Fatal(err)
@@ -62,18 +63,29 @@ func TestNodeConformanceIsListed(t *testing.T) {
 	for test := range rows {
 		t.Errorf("Kubernetes has no NodeConformance test %s", test)
 	}
-	page, err := os.ReadFile(filepath.Join(repository, "docs/conformance.md"))
+	holdTable(t, "docs/conformance.md", "| test | state | shown by, or why not |\n|---|---|---|", want)
+}
+
+var update = flag.Bool("update", false, "write the tables of docs that tests make")
+
+// holdTable holds the last table of a page, which begins below a line, to its rows.
+func holdTable(t *testing.T, page, header string, rows []string) {
+	file := filepath.Join(repository, page)
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for line := range strings.Lines(string(page)) {
-		if strings.HasPrefix(line, "| [sig-") {
-			got = append(got, strings.TrimSpace(line))
+	before, table, ok := strings.Cut(string(text), header+"\n")
+	want := strings.Join(rows, "\n") + "\n"
+	switch {
+	case !ok:
+		t.Errorf("%s has no line %s", page, header)
+	case *update:
+		if err := os.WriteFile(file, []byte(before+header+"\n"+want), 0o644); err != nil {
+			t.Fatal(err)
 		}
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("docs/conformance.md should have these rows:\n%s", strings.Join(want, "\n"))
+	case table != want:
+		t.Errorf("%s is not what the tests say: `go test ./packaging/testbed/conformance -run Table -update` writes it", page)
 	}
 }
 
