@@ -28,6 +28,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/daemon/workload"
 	"github.com/shoal-project/shoal/manifests"
 )
 
@@ -75,6 +76,8 @@ type Daemon struct {
 	used     map[string]int            // objects in each namespace
 	ending   map[string]time.Time      // namespaces that go when they are empty, and since when
 	missing  map[string]time.Time      // claims whose files were gone at the last scan, and since when
+	filed    map[manifests.Key]bool    // objects that files declare, other than those the API wrote
+	looks    looks                     // which controllers are to look again
 
 	host  *host
 	agent *agent.Agent
@@ -87,7 +90,7 @@ func Run(ctx context.Context, o Options) error {
 		calls: make(chan func()), scanned: make(chan struct{}, 1), reads: make(chan chan struct{}), writes: make(chan struct{}, 1), hangups: hangups(),
 		clock: record.NewClock(o.Now), view: view.New(o.Now()),
 		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
-		ending: make(map[string]time.Time), missing: make(map[string]time.Time),
+		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(),
 	}
 	defer signal.Stop(d.hangups)
 	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)
@@ -356,6 +359,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 			d.host.podsDecided(d.pods())
 			d.host.check(ctx)
 			notify("STATUS=" + d.summary())
+		case <-d.looks.timer.C:
 		case <-watchdog.C:
 			notify("WATCHDOG=1")
 		case <-d.hangups:
@@ -363,6 +367,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		d.reconcile()
 	}
 }
 
@@ -435,7 +440,15 @@ func (d *Daemon) fold(keys []manifests.Key) {
 	d.count(changes)
 	// Namespaces come before what is in them and go after it.
 	before, after := d.namespaces(touched)
-	d.view.Apply(slices.Concat(before, changes, after)...)
+	all := slices.Concat(before, changes, after)
+	olds := make([]view.Object, len(all))
+	for i, c := range all {
+		olds[i], _ = d.view.Get(c.Key)
+	}
+	d.view.Apply(all...)
+	for i, c := range all {
+		d.look(workload.Affected(d.view, c.Key, olds[i], c.Object)...)
+	}
 	for _, c := range changes {
 		switch c.Key.Kind {
 		case "ConfigMap", "Secret":

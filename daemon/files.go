@@ -9,6 +9,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -27,6 +28,8 @@ const reasonNotImplemented = "NotImplemented"
 // implemented are the kinds that this version acts upon.
 var implemented = map[schema.GroupKind]bool{
 	{Kind: "Pod"}: true, {Kind: "ConfigMap"}: true, {Kind: "Secret"}: true, {Kind: "Namespace"}: true,
+	workload.KindDeployment: true, workload.KindReplicaSet: true, workload.KindDaemonSet: true,
+	workload.KindDisruptionBudget: true, workload.KindControllerRevision: true,
 }
 
 func podKey(p *v1.Pod) manifests.Key {
@@ -39,6 +42,7 @@ func (d *Daemon) accept(set manifests.Set) {
 	d.set = set
 	d.refusePods()
 	d.reportProblems(before)
+	d.indexFiled()
 	values, changed := d.claims()
 	d.publish(values)
 	d.decidePods(changed)
@@ -51,6 +55,7 @@ func (d *Daemon) accept(set manifests.Set) {
 	if d.set.Unsettled || len(d.missing) > 0 {
 		d.unsettled = time.After(settle)
 	}
+	d.reconcile()
 }
 
 // settle is how long a file must be gone before that counts. Editors, git and
@@ -100,6 +105,7 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		if claim.Born == 0 {
 			claim.Born = claim.Edited
 		}
+		claim.Generation = d.generation(c.Key, old, claim)
 		value, err := json.Marshal(claim)
 		if err != nil {
 			d.Log.Error("can't write a claim", "key", text, "err", err)
@@ -215,6 +221,9 @@ func (d *Daemon) reportDecision(dec workload.Decision, old *v1.Pod) {
 				dec.Pod.Spec.NodeName, d.Config.Node)
 		}
 		for _, field := range pod.NotImplemented(dec.Pod) {
+			if ref := metav1.GetControllerOf(dec.Pod); ref != nil && ref.Kind == "DaemonSet" && (field == "spec.nodeSelector" || field == "spec.affinity") {
+				continue // its controller has looked at them
+			}
 			d.events.Warning(objectReference(dec.Pod), reasonNotImplemented, "%s is accepted but has no effect yet in this version", field)
 		}
 	case dec.Verb == workload.Delete && dec.Why != "":
@@ -271,6 +280,7 @@ func (d *Daemon) publishStatus(ctx context.Context, p *v1.Pod, status v1.PodStat
 		if gone {
 			d.gone[p.UID] = true
 			d.decidePods([]manifests.Key{key})
+			d.look(key)
 			return
 		}
 		value, err := json.Marshal(view.PodStatus{UID: p.UID, Status: status})

@@ -24,7 +24,7 @@ var layers = map[string][]string{
 	"daemon/view":     {"manifests", "daemon/record"},
 	"daemon/event":    {"manifests", "daemon/view"},
 	"daemon/pod":      {},
-	"daemon/workload": {"manifests"},
+	"daemon/workload": {"manifests", "daemon/view"},
 	"daemon/pressure": {},
 	"daemon/config":   {},
 	"daemon/cpuset":   {},

@@ -17,6 +17,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
@@ -89,6 +90,12 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	}
 	if warnings, err = d.applyStandards(key, obj, old); err != nil {
 		return nil, err
+	}
+	if d.ownDecision(key) {
+		if !o.DryRun {
+			err = d.rewriteDecision(key, obj, old)
+		}
+		return warnings, err
 	}
 	if declared, ok := d.overridden(key); ok {
 		override(obj, declared)
@@ -167,11 +174,22 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 		return nil, forbidden(key, "it is written by its node alone")
 	case key.GroupKind() == namespaceKind && slices.Contains(builtin, key.Name):
 		return nil, forbidden(key, "this namespace may not be deleted")
-	case o.DryRun:
+	}
+	if pod, ok := old.(*v1.Pod); ok && o.Evict {
+		if err := d.mayEvict(pod); err != nil {
+			return nil, err
+		}
+	}
+	if o.DryRun {
 		return old, nil
+	}
+	if o.Propagation == metav1.DeletePropagationOrphan {
+		d.orphan(key, old)
 	}
 	if pod, ok := old.(*v1.Pod); ok {
 		d.deletePod(pod, o.GraceSeconds)
+	} else if d.ownDecision(key) {
+		d.forgetDecision(key, old)
 	}
 	if err := os.Remove(d.apiFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, apierrors.NewInternalError(err)
@@ -194,6 +212,7 @@ func (d *Daemon) deletePod(p *v1.Pod, grace *int64) {
 	values := make(map[record.Name]json.RawMessage)
 	d.decided(values, workload.Decision{Verb: workload.Delete, Key: podKey(p), Pod: p})
 	d.publish(values)
+	d.reconcile()
 	d.agent.Sync(d.pods())
 }
 

@@ -19,6 +19,7 @@ import (
 	"k8s.io/kubectl/pkg/cmd/delete"
 	"k8s.io/kubectl/pkg/cmd/describe"
 	"k8s.io/kubectl/pkg/cmd/diff"
+	"k8s.io/kubectl/pkg/cmd/drain"
 	"k8s.io/kubectl/pkg/cmd/edit"
 	"k8s.io/kubectl/pkg/cmd/events"
 	"k8s.io/kubectl/pkg/cmd/exec"
@@ -29,8 +30,11 @@ import (
 	"k8s.io/kubectl/pkg/cmd/patch"
 	"k8s.io/kubectl/pkg/cmd/portforward"
 	"k8s.io/kubectl/pkg/cmd/replace"
+	"k8s.io/kubectl/pkg/cmd/rollout"
 	"k8s.io/kubectl/pkg/cmd/run"
+	"k8s.io/kubectl/pkg/cmd/scale"
 	"k8s.io/kubectl/pkg/cmd/set"
+	"k8s.io/kubectl/pkg/cmd/taint"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/cmd/wait"
 	utilcomp "k8s.io/kubectl/pkg/util/completion"
@@ -111,7 +115,8 @@ func addKubectl(root *cobra.Command, n *node, streams genericiooptions.IOStreams
 		apply.NewCmdApply("shoal", f, streams), create.NewCmdCreate(f, streams), delete.NewCmdDelete(f, streams),
 		edit.NewCmdEdit(f, streams), label.NewCmdLabel(f, streams), annotate.NewCmdAnnotate("shoal", f, streams),
 		patch.NewCmdPatch(f, streams), replace.NewCmdReplace(f, streams), run.NewCmdRun(f, streams),
-		set.NewCmdSet(f, streams),
+		set.NewCmdSet(f, streams), scale.NewCmdScale(f, streams), rollout.NewCmdRollout(f, streams),
+		drain.NewCmdCordon(f, streams), drain.NewCmdUncordon(f, streams), drain.NewCmdDrain(f, streams), taint.NewCmdTaint(f, streams),
 	}
 	for _, c := range append(look, write...) {
 		asShoal(c)

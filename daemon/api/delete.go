@@ -131,6 +131,9 @@ func (s *Server) emptyNamespace(ctx context.Context, t target, opts DeleteOption
 		seen[k.groupKind()] = true
 		list, _ := s.View.List(k.groupKind(), t.name)
 		for _, o := range list {
+			if metav1.GetControllerOf(o) != nil {
+				continue // it goes with its owner, and would come back before
+			}
 			contents = append(contents, target{resource: k, namespace: t.name, name: o.GetName()})
 		}
 	}

@@ -27,6 +27,7 @@ type subresource struct {
 // podSubresources is what kubectl looks for in discovery before it tries.
 var podSubresources = []subresource{
 	{"attach", "", "", "PodAttachOptions", []string{"create", "get"}},
+	{"eviction", "policy", "v1", "Eviction", []string{"create"}},
 	{"exec", "", "", "PodExecOptions", []string{"create", "get"}},
 	{"log", "", "", "Pod", []string{"get"}},
 	{"portforward", "", "", "PodPortForwardOptions", []string{"create", "get"}},
@@ -66,6 +67,8 @@ func loadKinds() *kinds {
 		}
 		if r.gvk() == (schema.GroupVersionKind{Version: "v1", Kind: "Pod"}) {
 			r.subresources = podSubresources
+		} else if scales(r) {
+			r.subresources = scaleSubresources
 		}
 		k.all = append(k.all, r)
 		k.byPath[r.gv().WithResource(r.Resource.Resource)] = r

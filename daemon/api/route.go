@@ -118,9 +118,8 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, t target, q ur
 
 // missing says in words what a subresource would need that Shoal has not.
 var missing = map[string]string{
-	"eviction": "eviction needs PodDisruptionBudgets, which Shoal does not run yet: delete the pod instead",
-	"proxy":    "proxy is not served: connect to the pod's address from its host",
-	"scale":    "scale is not served yet: change spec.replicas",
+	"proxy": "proxy is not served: connect to the pod's address from its host",
+	"scale": "this kind has no scale here",
 }
 
 func (s *Server) subresource(w http.ResponseWriter, r *http.Request, t target, q url.Values) error {
@@ -139,6 +138,10 @@ func (s *Server) subresource(w http.ResponseWriter, r *http.Request, t target, q
 		return s.attach(w, r, t, q)
 	case pod && t.sub == "portforward" && (r.Method == http.MethodGet || r.Method == http.MethodPost):
 		return s.portForward(w, r, t)
+	case pod && t.sub == "eviction" && r.Method == http.MethodPost:
+		return s.evict(w, r, t, q)
+	case t.sub == "scale" && scales(t.resource):
+		return s.scale(w, r, t, q)
 	case missing[t.sub] != "":
 		return errNotHere("%s", missing[t.sub])
 	}

@@ -44,6 +44,9 @@ type DeleteOptions struct {
 	GraceSeconds  *int64 // nil: the object's own
 	Preconditions metav1.Preconditions
 	Propagation   metav1.DeletionPropagation // "" is the kind's default
+	// Evict deletes a pod only if its disruption budget allows that now; else the
+	// error is TooManyRequests.
+	Evict bool
 }
 
 // Size is a terminal's, in characters.

@@ -10,6 +10,8 @@ type Claim struct {
 	Line     int             `json:"line,omitempty"`
 	Edited   Stamp           `json:"edited"` // when the content was seen to change: the newest edit wins
 	Born     Stamp           `json:"born"`   // since when the object exists without a break; part of its UID
+	// Generation counts the edits of anything but metadata, from 1; 0 in records of versions that did not count.
+	Generation int64 `json:"generation,omitempty"`
 }
 
 // Winner is which of several nodes' claims of one object is in force: the
@@ -33,4 +35,14 @@ func Born(claims map[string]Claim) Stamp {
 		}
 	}
 	return born
+}
+
+// Generation is the object's: the largest of its claims'. Whoever edits counts on
+// from what all nodes say.
+func Generation(claims map[string]Claim) int64 {
+	generation := int64(1)
+	for _, c := range claims {
+		generation = max(generation, c.Generation)
+	}
+	return generation
 }

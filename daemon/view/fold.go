@@ -72,7 +72,7 @@ func Declared(cluster string, key manifests.Key, claims map[string]record.Claim)
 	born := record.Born(claims)
 	o.SetUID(UID(cluster, key, born))
 	o.SetCreationTimestamp(metav1.NewTime(born.Time()))
-	o.SetGeneration(1)
+	o.SetGeneration(record.Generation(claims))
 	if key.Namespace != "" {
 		o.SetNamespace(key.Namespace)
 	}
@@ -81,7 +81,9 @@ func Declared(cluster string, key manifests.Key, claims map[string]record.Claim)
 
 // Fold is the object of a key, from what all records say of it: for pods what
 // was decided, with the status of the node that runs it; for nodes what the
-// node says; for all else what is declared. It is nil when there is none.
+// node says; for all else what a controller decided or, where none did, what is
+// declared, with the status that its controller published. It is nil when there
+// is none.
 func Fold(cluster string, key manifests.Key, e Entries) (Object, error) {
 	switch key.GroupKind().String() {
 	case "Pod":
@@ -93,7 +95,7 @@ func Fold(cluster string, key manifests.Key, e Entries) (Object, error) {
 		}
 		return nil, nil
 	}
-	o, err := Declared(cluster, key, e.Claims)
+	o, err := foldControlled(cluster, key, e)
 	if ns, ok := o.(*v1.Namespace); ok && err == nil {
 		ns.Status.Phase = v1.NamespaceActive
 	}

@@ -66,7 +66,7 @@ func DeclaredPods(in Input) []Decision {
 				decisions = append(decisions, Decision{Verb: Forget, Key: key})
 			}
 		default:
-			updated, why := updateInPlace(decided, declared)
+			updated, why := UpdateInPlace(decided, declared)
 			if why != "" {
 				decisions = append(decisions, Decision{Delete, key, deleted(decided, in.Now), why})
 			} else if updated != nil {
@@ -75,7 +75,8 @@ func DeclaredPods(in Input) []Decision {
 		}
 	}
 	for key, decided := range in.Decided {
-		if _, ok := in.Declared[key]; ok || metav1.GetControllerOf(decided) != nil {
+		released := decided.Annotations[AnnotationReleased] != "" && decided.DeletionTimestamp == nil
+		if _, ok := in.Declared[key]; ok || released || metav1.GetControllerOf(decided) != nil {
 			continue
 		}
 		switch {
@@ -128,9 +129,9 @@ func MarkDeleted(pod *v1.Pod, grace int64, now time.Time) {
 	pod.DeletionGracePeriodSeconds = &grace
 }
 
-// updateInPlace is the decided pod with what the declaration changed; nil when
+// UpdateInPlace is the decided pod with what the declaration changed; nil when
 // nothing did. What can't be changed in place is why.
-func updateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
+func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	next := decided.DeepCopy()
 	next.Labels, next.Annotations = declared.Labels, declared.Annotations
 	next.Spec = *declared.Spec.DeepCopy()

@@ -1,0 +1,123 @@
+package view
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	apps "k8s.io/api/apps/v1"
+	policy "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// ControllerStatus is the value of an entry in section Status that is an
+// object's controller's.
+type ControllerStatus struct {
+	UID         types.UID         `json:"uid"`                   // of the object that it is about
+	Annotations map[string]string `json:"annotations,omitempty"` // those that the controller writes
+	Status      json.RawMessage   `json:"status"`
+}
+
+// foldControlled is an object that is declared or that a controller decided on,
+// and what its own controller says of it.
+func foldControlled(cluster string, key manifests.Key, e Entries) (Object, error) {
+	o, err := decidedObject(key, e)
+	if o == nil && err == nil {
+		o, err = Declared(cluster, key, e.Claims)
+	}
+	if o == nil || err != nil {
+		return nil, err
+	}
+	status := statusOf(o)
+	if status == nil {
+		return o, nil
+	}
+	for node, v := range e.Status {
+		var s ControllerStatus
+		if err := json.Unmarshal(v, &s); err != nil {
+			return nil, fmt.Errorf("status of %s by %s: %w", key, node, err)
+		}
+		if s.UID != o.GetUID() {
+			continue // of an earlier object of that name
+		}
+		if err := json.Unmarshal(s.Status, status); err != nil {
+			return nil, fmt.Errorf("status of %s by %s: %w", key, node, err)
+		}
+		if len(s.Annotations) > 0 {
+			annotations := maps.Clone(o.GetAnnotations())
+			if annotations == nil {
+				annotations = make(map[string]string)
+			}
+			maps.Copy(annotations, s.Annotations)
+			o.SetAnnotations(annotations)
+		}
+	}
+	return o, nil
+}
+
+// decidedObject is the newest decision on a key, if there is one.
+func decidedObject(key manifests.Key, e Entries) (o Object, err error) {
+	for node, v := range e.Decisions {
+		var one Object
+		switch key.GroupKind() {
+		case apps.SchemeGroupVersion.WithKind("ReplicaSet").GroupKind():
+			one = &apps.ReplicaSet{}
+		case apps.SchemeGroupVersion.WithKind("ControllerRevision").GroupKind():
+			one = &apps.ControllerRevision{}
+		default:
+			return nil, nil // a newer version's
+		}
+		if err := json.Unmarshal(v, one); err != nil {
+			return nil, fmt.Errorf("decision on %s by %s: %w", key, node, err)
+		}
+		one.GetObjectKind().SetGroupVersionKind(apps.SchemeGroupVersion.WithKind(key.Kind))
+		if o == nil || one.GetCreationTimestamp().After(o.GetCreationTimestamp().Time) {
+			o = one
+		}
+	}
+	return o, nil
+}
+
+// statusOf clears the status of an object with a controller, and returns where
+// it goes. What a file or a client says of it counts for nothing.
+func statusOf(o Object) any {
+	switch o := o.(type) {
+	case *apps.Deployment:
+		o.Status = apps.DeploymentStatus{}
+		return &o.Status
+	case *apps.ReplicaSet:
+		o.Status = apps.ReplicaSetStatus{}
+		return &o.Status
+	case *apps.DaemonSet:
+		o.Status = apps.DaemonSetStatus{}
+		return &o.Status
+	case *policy.PodDisruptionBudget:
+		o.Status = policy.PodDisruptionBudgetStatus{}
+		return &o.Status
+	}
+	return nil
+}
+
+// StatusValue is the entry in section Status for an object with a controller.
+func StatusValue(o Object, annotations map[string]string) (json.RawMessage, error) {
+	var status any
+	switch o := o.(type) {
+	case *apps.Deployment:
+		status = o.Status
+	case *apps.ReplicaSet:
+		status = o.Status
+	case *apps.DaemonSet:
+		status = o.Status
+	case *policy.PodDisruptionBudget:
+		status = o.Status
+	default:
+		return nil, fmt.Errorf("objects like %T have no controller", o)
+	}
+	raw, err := json.Marshal(status)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(ControllerStatus{UID: o.GetUID(), Annotations: annotations, Status: raw})
+}
