@@ -70,6 +70,12 @@ func collect(t *testing.T, file string, keys, reasons map[string]string) {
 					reasons[reason] = file
 				}
 			}
+		case "event": // daemon/workload's: about, type, reason, message
+			if len(call.Args) == 4 {
+				if reason, ok := literal(call.Args[2], constants); ok {
+					reasons[reason] = file
+				}
+			}
 		case "Info", "Warn", "Error", "Debug":
 			for i := 1; i+1 < len(call.Args); i += 2 {
 				if key, ok := literal(call.Args[i], constants); ok {

@@ -115,7 +115,7 @@ func addKubectl(root *cobra.Command, n *node, streams genericiooptions.IOStreams
 		apply.NewCmdApply("shoal", f, streams), create.NewCmdCreate(f, streams), delete.NewCmdDelete(f, streams),
 		edit.NewCmdEdit(f, streams), label.NewCmdLabel(f, streams), annotate.NewCmdAnnotate("shoal", f, streams),
 		patch.NewCmdPatch(f, streams), replace.NewCmdReplace(f, streams), run.NewCmdRun(f, streams),
-		set.NewCmdSet(f, streams), scale.NewCmdScale(f, streams), rollout.NewCmdRollout(f, streams),
+		set.NewCmdSet(f, streams), scale.NewCmdScale(f, streams), rollout.NewCmdRollout("shoal", f, streams),
 		drain.NewCmdCordon(f, streams), drain.NewCmdUncordon(f, streams), drain.NewCmdDrain(f, streams), taint.NewCmdTaint(f, streams),
 	}
 	for _, c := range append(look, write...) {
