@@ -153,6 +153,12 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 		UID:   func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
 		Filed: func(key manifests.Key) bool { return d.filed[key] },
 		Gone:  func(uid types.UID) bool { return d.gone[uid] },
+		Admit: func(p *v1.Pod) error {
+			if v := d.verdictOn(p, nil); v.Refused != "" {
+				return forbidden(podKey(p), v.Refused)
+			}
+			return nil
+		},
 	}
 }
 

@@ -190,11 +190,11 @@ func TestSelectors(t *testing.T) {
 		"/api/v1/pods?resourceVersion=99999999999999999":            "504 Timeout: Too large resource version: 99999999999999999, current: " + strconv.FormatUint(c.View.Version(), 10),
 		"/api/v1/pods?resourceVersion=1&resourceVersionMatch=Exact": "410 too old resource version: 1 (" + strconv.FormatUint(c.View.Version(), 10) + ")",
 		"/api/v1/pods?watch=1&sendInitialEvents=true":               "400 sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-		"/api/v1/nope":                               "404 the server could not find the requested resource",
-		"/apis/apps/v7/deployments":                  "404 the server could not find the requested resource",
-		"/api/v1/namespaces/default/pods/none":       `404 pods "none" not found`,
-		"/api/v1/namespaces/default/pods/web/attach": "501 attach is not served yet: use logs -f or exec",
-		"/api/v1/pods?includeObject=Some":            "400 includeObject must be None, Metadata or Object",
+		"/api/v1/nope":                              "404 the server could not find the requested resource",
+		"/apis/apps/v7/deployments":                 "404 the server could not find the requested resource",
+		"/api/v1/namespaces/default/pods/none":      `404 pods "none" not found`,
+		"/api/v1/namespaces/default/pods/web/proxy": "501 proxy is not served: connect to the pod's address from its host",
+		"/api/v1/pods?includeObject=Some":           "400 includeObject must be None, Metadata or Object",
 	} {
 		if got := c.status("GET", path, ""); got != want {
 			t.Errorf("%s: got %q, want %q", path, got, want)

@@ -82,7 +82,7 @@ func (r *rollout) syncRevision() {
 // is newer, a revision. One that had a revision before comes back from history.
 func (r *rollout) annotate(rs *apps.ReplicaSet, next int64) {
 	for name, value := range r.d.Annotations {
-		if !slices.Contains(uncopied, name) {
+		if !slices.Contains(uncopied, name) && !strings.HasPrefix(name, "shoal.io/") {
 			setAnnotation(rs, name, value)
 		}
 	}
