@@ -23,7 +23,8 @@ var layers = map[string][]string{
 	"daemon/record":   {},
 	"daemon/view":     {"manifests", "daemon/record"},
 	"daemon/event":    {"manifests", "daemon/view"},
-	"daemon/pod":      {},
+	"daemon/probe":    {},
+	"daemon/pod":      {"daemon/probe"},
 	"daemon/workload": {"manifests", "daemon/view"},
 	"daemon/pressure": {},
 	"daemon/config":   {},
@@ -32,6 +33,7 @@ var layers = map[string][]string{
 	"daemon/footprint":   {},
 	"daemon/podsecurity": {},
 
+	"daemon/prober":     {"daemon/probe"},
 	"daemon/scope":      {},
 	"daemon/container":  {},
 	"daemon/image":      {},
@@ -45,7 +47,7 @@ var layers = map[string][]string{
 	"daemon/api/openapi":     {},
 	"daemon/api/openapi/gen": {"daemon/api/openapi"},                     // writes daemon/api/openapi's data
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
-	"daemon/agent":           {"daemon/cpuset", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
+	"daemon/agent":           {"daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",

@@ -21,6 +21,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/prober"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/proxy/podnet"
 	"github.com/shoal-project/shoal/storage/volume"
@@ -74,6 +75,7 @@ type Agent struct {
 	log    *slog.Logger
 	starts chan struct{} // how many sandboxes and containers are made at once
 	ends   *processWatch
+	prober *prober.Prober
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
@@ -89,6 +91,7 @@ func New(ctx context.Context, cfg Config) *Agent {
 		// there are processors only makes each slower.
 		starts:  make(chan struct{}, runtime.NumCPU()+1),
 		workers: make(map[types.UID]*worker),
+		prober:  prober.New(),
 	}
 }
 

@@ -67,6 +67,7 @@ func (a *Agent) Run(ctx context.Context, pods []*v1.Pod) error {
 			a.log.Error("can't watch for ends of containers: they are noticed by their processes alone", "err", err)
 		}
 	})
+	a.wait.Go(func() { a.prober.Run(ctx) })
 	if err := a.sweep(ctx, pods); err != nil && ctx.Err() == nil {
 		// What could not be removed harms no pod; it is tried again at the next start.
 		a.log.Error("can't remove all that is left of former pods", "err", err)
@@ -244,6 +245,7 @@ func (w *worker) recoverContainer(ctx context.Context, name string, cs *containe
 	}
 	if a := cs.Current; a != nil && a.State != pod.Exited {
 		a.Killed = false // it can be sent again, and perhaps never was
+		seedProbes(a, slices.Concat(w.status.InitContainerStatuses, w.status.ContainerStatuses), name)
 	}
 	c := pod.Container{Current: cs.Current, Last: cs.Last, Backoff: cs.Backoff}
 	if c.Current != nil {

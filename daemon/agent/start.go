@@ -113,6 +113,9 @@ func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*p
 		Number: number, ID: j.w.id(c.Name, number), State: pod.Running,
 		Image: c.Image, ImageID: imageID(img), StoreID: img.ID, Resources: *c.Resources.DeepCopy(),
 	}
+	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
+		attempt.PostStart = pod.HookPending
+	}
 	if err := j.w.announce(c.Name, attempt); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -66,11 +67,21 @@ func (w *worker) saySo(do pod.Action) {
 		return
 	}
 	w.stopLog[do.Container] = true
-	message := "Stopping container " + do.Container
-	if do.Reason != "" {
-		message += ": " + do.Reason
+	w.agent.cfg.Events.Normal(reference(w.pod, do.Container), "Killing", "%s", cmp.Or(do.Reason, "Stopping container "+do.Container))
+}
+
+// reset notes that what the containers did does not count any more.
+func (w *worker) reset() {
+	for name, c := range w.seen.Containers {
+		if c.Current == nil {
+			continue
+		}
+		a := *c.Current
+		a.Reset = true
+		c.Current = &a
+		w.seen.Containers[name] = c
 	}
-	w.agent.cfg.Events.Normal(reference(w.pod, do.Container), "Killing", "%s", message)
+	w.save()
 }
 
 // resize puts a container's edited resources in force. It is written down

@@ -37,7 +37,8 @@ type worker struct {
 	volumes map[string]volume.Mounted
 	sandbox container.Sandbox
 	cancel  map[string]context.CancelFunc // operations under way, by container; "" is the sandbox
-	stopLog map[string]bool               // what was said of a stop under way
+	hooks   map[hookKey]context.CancelFunc
+	stopLog map[string]bool // what was said of a stop under way
 
 	ringing chan struct{} // holds one: the inbox is not empty, or look again
 	ended   chan struct{} // closed when the worker has ended
@@ -54,9 +55,10 @@ func newWorker(a *Agent, p *v1.Pod) *worker {
 	return &worker{
 		agent: a, uid: p.UID, namespace: p.Namespace, podName: p.Name,
 		pod: p, status: p.Status,
-		seen:    pod.Observed{Containers: make(map[string]pod.Container)},
+		seen:    pod.Observed{Containers: make(map[string]pod.Container), Conditions: pod.Foreign(p.Status.Conditions)},
 		state:   state{Pod: p, Containers: make(map[string]*containerState)},
 		cancel:  make(map[string]context.CancelFunc),
+		hooks:   make(map[hookKey]context.CancelFunc),
 		stopLog: make(map[string]bool),
 		open:    make(map[string]string),
 		running: make(map[string]stats.Container),
@@ -117,6 +119,7 @@ func (w *worker) receive() {
 // run is the worker's life: until nothing of the pod is left, or the daemon ends.
 func (w *worker) run(ctx context.Context) {
 	defer w.waitForOperations()
+	defer w.agent.prober.Set(string(w.uid), nil)
 	if ctx.Err() != nil {
 		return
 	}
@@ -162,7 +165,9 @@ func (w *worker) decide() pod.Decision {
 		for _, cancel := range w.cancel {
 			cancel()
 		}
+		w.callOffHooks("")
 	}
+	w.probe(d.Probe)
 	return d
 }
 
@@ -213,6 +218,7 @@ func (w *worker) observeContainer(name string, c pod.Container) {
 	c.StopFailure, c.ResizeFailure = nil, nil
 	w.put(name, c)
 	delete(w.stopLog, name)
+	w.callOffHooks(name)
 	w.mu.Lock()
 	delete(w.open, name)
 	delete(w.running, name)
@@ -247,6 +253,10 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 			w.kill(ctx, do)
 		case pod.Resize:
 			w.resize(ctx, do.Container)
+		case pod.PostStart, pod.PreStop:
+			w.runHook(ctx, do)
+		case pod.Reset:
+			w.reset()
 		}
 		changed = true
 	}
@@ -326,8 +336,11 @@ func (w *worker) making(name string) {
 // waitForOperations returns when those under way have ended, so that a daemon
 // that stops leaves nothing half done.
 func (w *worker) waitForOperations() {
-	for len(w.cancel) > 0 {
+	for len(w.cancel)+len(w.hooks) > 0 {
 		for _, cancel := range w.cancel {
+			cancel()
+		}
+		for _, cancel := range w.hooks {
 			cancel()
 		}
 		<-w.ringing

@@ -23,6 +23,9 @@ const (
 	Terminate     Verb = "terminate"      // send the stop signal; Grace until KILL
 	Kill          Verb = "kill"           // send KILL
 	Resize        Verb = "resize"         // put new resources in force
+	PostStart     Verb = "post start"     // run the hook
+	PreStop       Verb = "pre stop"       // run the hook; Grace until KILL, from now on
+	Reset         Verb = "reset"          // what the containers did does not count: all start from the beginning
 )
 
 // Action is one thing to do.
@@ -30,7 +33,7 @@ type Action struct {
 	Verb      Verb
 	Container string        // "" for the sandbox and the volumes
 	Number    int           // for Start: the attempt
-	Grace     time.Duration // for Terminate
+	Grace     time.Duration // for Terminate and PreStop
 	Reason    string        // why, for the event
 }
 
@@ -42,7 +45,7 @@ func (a Action) String() string {
 	switch a.Verb {
 	case Start:
 		s += fmt.Sprintf(" #%d", a.Number)
-	case Terminate:
+	case Terminate, PreStop:
 		s += fmt.Sprintf(" grace=%s", a.Grace)
 	}
 	if a.Reason != "" {
@@ -54,6 +57,7 @@ func (a Action) String() string {
 // Decision is what to do for a pod now, and what to say of it.
 type Decision struct {
 	Do     []Action
+	Probe  []Probed // repeat these
 	Status v1.PodStatus
 	Wake   time.Time // look again then, if nothing happens before; zero: no need
 	Ends   bool      // nothing of the pod is to run: what is being made for it is to be called off
@@ -65,7 +69,7 @@ type Decision struct {
 func Decide(pod *v1.Pod, seen Observed, now time.Time) Decision {
 	d := decider{pod: pod, seen: seen, now: now}
 	d.decide()
-	return Decision{Do: d.do, Status: d.status(), Wake: d.wake, Ends: d.ends, Gone: d.gone}
+	return Decision{Do: d.do, Probe: d.probes(), Status: d.status(), Wake: d.wake, Ends: d.ends, Gone: d.gone}
 }
 
 // decider gathers one decision.
@@ -79,6 +83,7 @@ type decider struct {
 	ends   bool
 	gone   bool
 	hold   bool     // no container is to be started now
+	hurry  bool     // no preStop hook is to be run
 	failed *Failure // the pod as a whole failed (deadline)
 }
 
@@ -101,6 +106,8 @@ func (d *decider) decide() {
 		}
 	case !d.seen.Sandbox.Ready:
 		d.replaceSandbox()
+	case d.restartingAll():
+		d.restartAll()
 	default:
 		d.refreshVolumes()
 		d.resizeSandbox()
@@ -129,6 +136,7 @@ func (d *decider) stopAll(grace time.Duration, reason string) {
 	waiting := mainAlive
 	for _, c := range slices.Backward(d.pod.Spec.InitContainers) {
 		if waiting && grace > 0 && isSidecar(&c) {
+			d.preStop(&c, grace, reason) // hooks do not wait for their turn, the signal does
 			continue
 		}
 		waiting = d.stop(c.Name, grace, reason) || waiting
@@ -156,22 +164,24 @@ func (d *decider) stop(name string, grace time.Duration, reason string) bool {
 	switch {
 	case a.Killed:
 	case c.Unsupervised:
-		d.act(Action{Verb: Kill, Container: name, Reason: "its supervisor conmon was killed"})
+		d.act(Action{Verb: Kill, Container: name, Reason: "Container " + name + " lost its supervisor conmon"})
 	case a.State == Created:
 		d.act(Action{Verb: Kill, Container: name, Reason: reason})
 	case a.Signalled.IsZero():
-		if grace == 0 {
+		if grace == 0 && (a.Stopping.IsZero() || d.forced()) {
 			d.act(Action{Verb: Kill, Container: name, Reason: reason})
 			break
+		}
+		if d.preStop(d.spec(name), grace, reason) {
+			break
+		}
+		if !a.Stopping.IsZero() {
+			grace = max(d.stopBy(a, grace).Sub(d.now), leastGrace)
 		}
 		d.act(Action{Verb: Terminate, Container: name, Grace: grace, Reason: reason})
 		d.lookAt(d.now.Add(grace))
 	default:
-		// A deletion may shorten the grace of a stop under way, never lengthen it.
-		deadline := a.Signalled.Add(a.Grace)
-		if own := d.now.Add(grace); d.pod.DeletionTimestamp != nil && own.Before(deadline) {
-			deadline = own
-		}
+		deadline := d.stopBy(a, grace)
 		if d.now.Before(deadline) {
 			d.lookAt(deadline)
 			break
@@ -197,7 +207,7 @@ func (d *decider) replaceSandbox() {
 	switch s := d.seen.Sandbox; {
 	case s.Busy:
 	case d.anyAlive():
-		d.stopAll(GracePeriod(d.pod), "SandboxChanged")
+		d.stopAll(GracePeriod(d.pod), "")
 	case d.tooSoon(s.Failure):
 	case s.Present:
 		d.stopSandbox()
@@ -259,33 +269,30 @@ func (d *decider) runContainers() {
 			break
 		}
 		if isSidecar(c) {
-			d.run(c, v1.RestartPolicyAlways, false)
-			initialized = initialized && d.running(c.Name)
+			d.run(c, reset(d.seen.Containers[c.Name].Current))
+			initialized = initialized && started(c, d.seen.Containers[c.Name].Current)
 			continue
 		}
 		if d.mainStarted() || d.succeeded(c.Name) {
 			continue
 		}
 		initialized = false
-		policy := d.pod.Spec.RestartPolicy
-		if policy == v1.RestartPolicyAlways {
-			policy = v1.RestartPolicyOnFailure
-		}
 		a := d.seen.Containers[c.Name].Current
-		d.run(c, policy, a != nil && a.OldSandbox)
+		d.run(c, a != nil && (a.OldSandbox || a.Reset))
 	}
 	if !initialized && !d.mainStarted() {
 		return
 	}
 	for i := range d.pod.Spec.Containers {
-		d.run(&d.pod.Spec.Containers[i], d.pod.Spec.RestartPolicy, false)
+		c := &d.pod.Spec.Containers[i]
+		d.run(c, reset(d.seen.Containers[c.Name].Current))
 	}
 }
 
 // run starts a container that should run and does not, and replaces one whose
-// image or resources no longer fit. With again, one that ended well in a
-// sandbox that is gone runs again too.
-func (d *decider) run(c *v1.Container, policy v1.RestartPolicy, again bool) {
+// image or resources no longer fit, or that is not well. With again, what its
+// last run came to does not count.
+func (d *decider) run(c *v1.Container, again bool) {
 	seen := d.seen.Containers[c.Name]
 	if seen.Busy {
 		return
@@ -295,7 +302,11 @@ func (d *decider) run(c *v1.Container, policy v1.RestartPolicy, again bool) {
 	case a == nil:
 		d.start(c.Name, 0)
 	case a.State == Exited:
-		if !again && !restarts(policy, a.ExitCode) && !replaced(c, a) {
+		if !again && !d.restarts(c, a.ExitCode) && !replaced(c, a) {
+			return
+		}
+		if a.Reset && stopping(a) {
+			d.start(c.Name, a.Number+1) // it ended for another's exit
 			return
 		}
 		if until := seen.Backoff.Until(a.Finished); a.Image == c.Image && d.now.Before(until) {
@@ -305,21 +316,39 @@ func (d *decider) run(c *v1.Container, policy v1.RestartPolicy, again bool) {
 		d.start(c.Name, a.Number+1)
 	case seen.Unsupervised:
 		d.stop(c.Name, 0, "")
+	case a.PostStart == HookPending && !stopping(a):
+		// Nothing else is done to a container before (the kubelet's startContainer).
+		if !seen.PostStarting {
+			d.act(Action{Verb: PostStart, Container: c.Name})
+		}
 	case a.Image != c.Image:
-		d.stop(c.Name, GracePeriod(d.pod), "Container "+c.Name+" definition changed")
+		d.stop(c.Name, GracePeriod(d.pod), "Container "+c.Name+" definition changed, will be restarted")
+	case d.stopUnwell(c, a):
 	case !equality.Semantic.DeepEqual(a.Resources, c.Resources):
 		if resizeRestarts(c, a.Resources) {
-			d.stop(c.Name, GracePeriod(d.pod), "Container "+c.Name+" resources changed")
+			d.stop(c.Name, GracePeriod(d.pod), "Container "+c.Name+" resources changed, will be restarted")
 			return
 		}
 		if !d.tooSoon(seen.ResizeFailure) {
 			d.act(Action{Verb: Resize, Container: c.Name})
 		}
-	case !a.Signalled.IsZero():
+	case stopping(a):
 		// It was asked to stop for a reason that no longer holds: let it end.
 		d.stop(c.Name, a.Grace, "")
 	}
 }
+
+// stopUnwell stops a container that a probe or its postStart hook has failed.
+func (d *decider) stopUnwell(c *v1.Container, a *Attempt) bool {
+	reason, grace := d.unwell(c, a)
+	if reason != "" {
+		d.stop(c.Name, grace, reason)
+	}
+	return reason != ""
+}
+
+// reset says whether a run ended for all to start from the beginning.
+func reset(a *Attempt) bool { return a != nil && a.Reset }
 
 // start makes a container's next attempt, unless it must wait.
 func (d *decider) start(name string, number int) {
@@ -351,15 +380,14 @@ func (d *decider) finished() bool {
 	for i := range d.pod.Spec.InitContainers {
 		c := &d.pod.Spec.InitContainers[i]
 		a := d.seen.Containers[c.Name].Current
-		if !isSidecar(c) && !d.mainStarted() && d.pod.Spec.RestartPolicy == v1.RestartPolicyNever &&
-			a != nil && a.State == Exited && a.ExitCode != 0 {
+		if !isSidecar(c) && !d.mainStarted() && a != nil && !a.Reset && a.State == Exited && a.ExitCode != 0 && !d.restarts(c, a.ExitCode) {
 			return true
 		}
 	}
 	for _, c := range d.pod.Spec.Containers {
 		seen := d.seen.Containers[c.Name]
 		if seen.Busy || seen.Current == nil || seen.Current.State != Exited ||
-			restarts(d.pod.Spec.RestartPolicy, seen.Current.ExitCode) || replaced(&c, seen.Current) {
+			seen.Current.Reset || d.restarts(&c, seen.Current.ExitCode) || replaced(&c, seen.Current) {
 			return false
 		}
 	}
@@ -388,7 +416,7 @@ func (d *decider) deadlineExceeded() bool {
 // endedBefore says whether all that ran ended before t, and by itself.
 func (d *decider) endedBefore(t time.Time) bool {
 	for _, c := range d.seen.Containers {
-		if a := c.Current; a != nil && (a.State != Exited || !a.Signalled.IsZero() || !a.Finished.Before(t)) {
+		if a := c.Current; a != nil && (a.State != Exited || stopping(a) || !a.Finished.Before(t)) {
 			return false
 		}
 	}
@@ -420,32 +448,22 @@ func (d *decider) anyBusy() bool {
 // init containers are done for good.
 func (d *decider) mainStarted() bool {
 	for _, c := range d.pod.Spec.Containers {
-		if a := d.seen.Containers[c.Name].Current; a != nil && !a.OldSandbox {
+		if a := d.seen.Containers[c.Name].Current; a != nil && !a.OldSandbox && !a.Reset {
 			return true
 		}
 	}
 	return false
 }
 
-func (d *decider) running(name string) bool {
-	a := d.seen.Containers[name].Current
-	return a != nil && a.State == Running
-}
-
 func (d *decider) succeeded(name string) bool {
 	a := d.seen.Containers[name].Current
-	return a != nil && a.State == Exited && a.ExitCode == 0 && !a.OldSandbox
-}
-
-// restarts says whether a container that exited is started again.
-func restarts(policy v1.RestartPolicy, exitCode int) bool {
-	return policy == v1.RestartPolicyAlways || policy == v1.RestartPolicyOnFailure && exitCode != 0
+	return a != nil && a.State == Exited && a.ExitCode == 0 && !a.OldSandbox && !a.Reset
 }
 
 // replaced says whether a container ended because it was stopped for an edit:
 // then its successor starts, whatever the policy.
 func replaced(c *v1.Container, a *Attempt) bool {
-	return !a.Signalled.IsZero() && (a.Image != c.Image || !equality.Semantic.DeepEqual(a.Resources, c.Resources))
+	return stopping(a) && (a.Image != c.Image || !equality.Semantic.DeepEqual(a.Resources, c.Resources))
 }
 
 func isSidecar(c *v1.Container) bool {

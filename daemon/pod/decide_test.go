@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/shoal-project/shoal/daemon/probe"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected outputs in testdata")
@@ -42,6 +45,10 @@ var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 //	unsupervised NAME       conmon was killed
 //	cleaning NAME           what an ended attempt left is being removed from now on
 //	clean NAME              it has been
+//	probe KIND NAME RESULT  a probe's threshold was reached: success, failure
+//	hook NAME done|failed   the hook under way ended
+//	dies                    the daemon is killed and started again: hooks are not under way any more
+//	condition TYPE STATUS   somebody sets a condition of the pod
 func TestStories(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.txtar")
 	if len(files) == 0 {
@@ -167,6 +174,17 @@ func (h *host) step(f []string) {
 		c := h.seen.Containers[f[1]]
 		c.Busy = f[0] == "cleaning"
 		h.seen.Containers[f[1]] = c
+	case "probe":
+		h.probe(f[1], f[2], f[3])
+	case "hook":
+		h.hookEnded(f[1], Hook(f[2]))
+	case "dies":
+		for name, c := range h.seen.Containers {
+			c.PostStarting, c.PreStopping = false, false
+			h.seen.Containers[name] = c
+		}
+	case "condition":
+		h.seen.Conditions = []v1.PodCondition{{Type: v1.PodConditionType(f[1]), Status: v1.ConditionStatus(f[2])}}
 	default:
 		h.t.Fatalf("unknown step %q", f)
 	}
@@ -191,6 +209,34 @@ func (h *host) exit(name string, code int, oom bool) {
 	}
 	a := *c.Current
 	a.State, a.Finished, a.ExitCode, a.OOMKilled = Exited, h.now, code, oom
+	c.Current = &a
+	h.seen.Containers[name] = c
+}
+
+func (h *host) probe(kind, name, result string) {
+	title := func(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+	c := h.seen.Containers[name]
+	d := Decide(h.pod, h.seen, h.now)
+	if !slices.Contains(d.Probe, Probed{name, c.Current.Number, probe.Kind(title(kind))}) {
+		h.t.Fatalf("%s of %s is not to be probed, but %v", kind, name, d.Probe)
+	}
+	a := *c.Current
+	a.Probes.Of(probe.Kind(title(kind))).Result = probe.Result(title(result))
+	c.Current = &a
+	h.seen.Containers[name] = c
+}
+
+func (h *host) hookEnded(name string, how Hook) {
+	c := h.seen.Containers[name]
+	a := *c.Current
+	switch {
+	case c.PostStarting:
+		a.PostStart, c.PostStarting = how, false
+	case c.PreStopping:
+		a.PreStop, c.PreStopping = how, false
+	default:
+		h.t.Fatalf("%s runs no hook", name)
+	}
 	c.Current = &a
 	h.seen.Containers[name] = c
 }
@@ -229,6 +275,12 @@ func (h *host) report(d Decision) {
 	for _, c := range s.Conditions {
 		if c.Type == v1.PodReady {
 			fmt.Fprintf(&h.out, " ready=%s", c.Status)
+			if c.Reason != "" && c.Reason != "ContainersNotReady" && !over(s.Phase) {
+				fmt.Fprintf(&h.out, ":%s", c.Reason)
+			}
+		}
+		if c.Type == v1.AllContainersRestarting && c.Status == v1.ConditionTrue {
+			fmt.Fprint(&h.out, " restarting-all")
 		}
 	}
 	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
@@ -237,6 +289,12 @@ func (h *host) report(d Decision) {
 			switch {
 			case c.State.Running != nil:
 				fmt.Fprint(&h.out, " running")
+				if !*c.Started {
+					fmt.Fprint(&h.out, " not started")
+				}
+				if !c.Ready && (h.hasProbe(c.Name) || !*c.Started) {
+					fmt.Fprint(&h.out, " unready")
+				}
 			case c.State.Terminated != nil:
 				fmt.Fprintf(&h.out, " %s(%d)", c.State.Terminated.Reason, c.State.Terminated.ExitCode)
 			case c.State.Waiting != nil:
@@ -253,10 +311,18 @@ func (h *host) report(d Decision) {
 	if d.Gone {
 		fmt.Fprint(&h.out, "; gone")
 	}
+	for _, p := range d.Probe {
+		fmt.Fprintf(&h.out, "; probe %s %s", strings.ToLower(string(p.Kind)), p.Container)
+	}
 	if !d.Wake.IsZero() {
 		fmt.Fprintf(&h.out, "; wake %s", d.Wake.Sub(epoch))
 	}
 	fmt.Fprintln(&h.out)
+}
+
+func (h *host) hasProbe(name string) bool {
+	c := h.container(name)
+	return c.ReadinessProbe != nil || c.StartupProbe != nil
 }
 
 func (h *host) act(a Action) {
@@ -311,9 +377,29 @@ func (h *host) act(a Action) {
 		}
 		c.Failure = nil
 		c.Current = &Attempt{Number: a.Number, State: Running, Started: h.now, Image: spec.Image, Resources: spec.Resources}
+		if spec.Lifecycle != nil && spec.Lifecycle.PostStart != nil {
+			c.Current.PostStart = HookPending
+		}
 		if reason == StartError {
 			c.Current.State, c.Current.Finished = Exited, h.now
 			c.Current.ExitCode, c.Current.Reason = StartErrorExitCode, StartError
+		}
+	case PostStart:
+		c.PostStarting = true
+	case PreStop:
+		cur := *c.Current
+		if cur.Stopping.IsZero() {
+			cur.Stopping, cur.Grace, cur.PreStop = h.now, a.Grace, HookPending
+		}
+		c.Current, c.PreStopping = &cur, true
+	case Reset:
+		for name, c := range h.seen.Containers {
+			if c.Current != nil {
+				old := *c.Current
+				old.Reset = true
+				c.Current = &old
+				h.seen.Containers[name] = c
+			}
 		}
 	case Terminate:
 		if h.failing["stop"] != "" {

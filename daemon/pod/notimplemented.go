@@ -20,7 +20,7 @@ func NotImplemented(p *v1.Pod) []string {
 		containers []v1.Container
 	}{{"initContainers", s.InitContainers}, {"containers", s.Containers}} {
 		for i := range list.containers {
-			u.container(&list.containers[i], fmt.Sprintf("spec.%s[%d]", list.name, i), list.name == "initContainers")
+			u.container(&list.containers[i], fmt.Sprintf("spec.%s[%d]", list.name, i))
 		}
 	}
 	for i := range s.Volumes {
@@ -59,16 +59,9 @@ func (u *unused) placement(s *v1.PodSpec) {
 	u.add(s.PreemptionPolicy != nil, "spec.preemptionPolicy")
 }
 
-func (u *unused) container(c *v1.Container, at string, init bool) {
-	u.add(c.LivenessProbe != nil, at+".livenessProbe")
-	u.add(c.ReadinessProbe != nil, at+".readinessProbe")
-	u.add(c.StartupProbe != nil, at+".startupProbe")
-	u.add(c.Lifecycle != nil && c.Lifecycle.PostStart != nil, at+".lifecycle.postStart")
-	u.add(c.Lifecycle != nil && c.Lifecycle.PreStop != nil, at+".lifecycle.preStop")
+func (u *unused) container(c *v1.Container, at string) {
 	u.add(len(c.VolumeDevices) > 0, at+".volumeDevices")
 	u.add(len(c.Resources.Claims) > 0, at+".resources.claims")
-	u.add(c.RestartPolicy != nil && (!init || *c.RestartPolicy != v1.ContainerRestartPolicyAlways), at+".restartPolicy")
-	u.add(len(c.RestartPolicyRules) > 0, at+".restartPolicyRules")
 	for i, e := range c.Env {
 		u.add(e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil, fmt.Sprintf("%s.env[%d].valueFrom.fileKeyRef", at, i))
 	}

@@ -14,12 +14,8 @@ spec:
   nodeSelector: {disk: ssd}
   priorityClassName: high
   securityContext: {appArmorProfile: {type: RuntimeDefault}}
-  initContainers:
-  - {name: side, restartPolicy: Always, startupProbe: {exec: {command: ["true"]}}}
   containers:
   - name: app
-    restartPolicy: Never
-    lifecycle: {preStop: {sleep: {seconds: 1}}}
     env: [{name: A, value: b}, {name: B, valueFrom: {fileKeyRef: {volumeName: v, path: p, key: k}}}]
     securityContext: {appArmorProfile: {type: RuntimeDefault}}
   volumes:
@@ -32,8 +28,6 @@ spec:
 		t.Fatal(err)
 	}
 	want := []string{
-		"spec.initContainers[0].startupProbe",
-		"spec.containers[0].lifecycle.preStop", "spec.containers[0].restartPolicy",
 		"spec.containers[0].env[1].valueFrom.fileKeyRef",
 		"spec.volumes[1].persistentVolumeClaim", "spec.volumes[2].projected.sources[1].serviceAccountToken",
 		"spec.nodeSelector", "spec.priorityClassName",

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-project/shoal/daemon/probe"
 )
 
 // State is where a container's or a sandbox's process is.
@@ -36,6 +38,7 @@ type Observed struct {
 	Containers map[string]Container // by name, init containers among them
 	HostIPs    []string             // the node's addresses, for status
 	Rejected   *Rejection           // why the node refuses it (Admit); nil: it does not, or did before
+	Conditions []v1.PodCondition    // set by others than this daemon, for readiness gates
 }
 
 // Sandbox is what holds a pod's namespaces and its cgroup.
@@ -71,6 +74,9 @@ type Container struct {
 	Failure *Failure // why the newest try to make one failed; nil after success
 	Backoff Backoff  // between the exits
 
+	PostStarting bool // its postStart hook is being run
+	PreStopping  bool // its preStop hook is being run
+
 	StopFailure   *Failure // why it could not be sent a signal
 	ResizeFailure *Failure // why new resources could not be put in force
 	Unsupervised  bool     // its supervisor was killed: nobody takes its output and its exit code
@@ -95,6 +101,43 @@ type Attempt struct {
 	StoreID    string                  // the image's in this host's store
 	Resources  v1.ResourceRequirements // in force
 	OldSandbox bool                    // it ran in a sandbox that is gone
+	Reset      bool                    `json:",omitempty"` // with all others, for a rule that restarts all containers: what it did does not count
+
+	Probes           Probes    `json:",omitzero"` // what they said
+	PostStart        Hook      `json:",omitempty"`
+	PostStartMessage string    `json:",omitempty"` // why it failed
+	PreStop          Hook      `json:",omitempty"`
+	Stopping         time.Time `json:",omitzero"` // when its preStop hook was begun, and with it Grace; zero: not
+}
+
+// Hook is how far a lifecycle hook is. The zero value is that of a hook that is
+// not to be run (now).
+type Hook string
+
+// A hook that was under way when the daemon died is run again: hooks are
+// delivered at least once.
+const (
+	HookPending Hook = "pending" // to be run, or being run
+	HookDone    Hook = "done"
+	HookFailed  Hook = "failed"
+)
+
+// Probes are the states of a run's probes.
+type Probes struct {
+	Startup   probe.State `json:",omitzero"`
+	Liveness  probe.State `json:",omitzero"`
+	Readiness probe.State `json:",omitzero"`
+}
+
+// Of is the state of the probe of a kind, to be read or set.
+func (p *Probes) Of(k probe.Kind) *probe.State {
+	switch k {
+	case probe.Startup:
+		return &p.Startup
+	case probe.Liveness:
+		return &p.Liveness
+	}
+	return &p.Readiness
 }
 
 // Failure is why something could not be made. Reason and Message are the

@@ -19,6 +19,8 @@ const (
 	reasonImageBackoff = "ImagePullBackOff"
 	reasonCompleted    = "PodCompleted"
 	reasonRunContainer = "RunContainerError"
+	reasonPostStart    = "PostStartHookError"
+	reasonTerminating  = "PodTerminating" // ours: the kubelet leaves it to the endpoints' controllers
 )
 
 // status is the pod's status as the kubelet computes it (pkg/kubelet/
@@ -88,12 +90,11 @@ func (d *decider) containerStatus(c *v1.Container, waiting string) v1.ContainerS
 		s.ContainerID = containerID(a.ID)
 		s.ImageID = a.ImageID
 	}
-	started := false
+	started := started(c, a)
 	switch {
-	case a != nil && a.State == Running:
+	case a != nil && a.State == Running && a.PostStart != HookPending:
 		s.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(a.Started)}
-		started = true
-		s.Ready = a.Signalled.IsZero() || d.pod.DeletionTimestamp == nil
+		s.Ready = ready(c, a) && (a.Signalled.IsZero() || d.pod.DeletionTimestamp == nil)
 		s.AllocatedResources = a.Resources.Requests
 		resources := a.Resources
 		s.Resources = &resources
@@ -116,19 +117,16 @@ func (d *decider) willStart(c *v1.Container, seen Container) bool {
 	if d.pod.DeletionTimestamp != nil || d.failed != nil || over(d.pod.Status.Phase) {
 		return false
 	}
-	if seen.Making || seen.Failure != nil {
+	if seen.Making || seen.Failure != nil || seen.Current.Reset {
 		return true
 	}
-	policy := d.pod.Spec.RestartPolicy
-	switch {
-	case isSidecar(c):
+	switch init := d.isInit(c.Name); {
+	case init && isSidecar(c):
 		return !d.finished()
-	case d.isInit(c.Name) && d.mainStarted():
+	case init && d.mainStarted():
 		return false
-	case d.isInit(c.Name) && policy == v1.RestartPolicyAlways:
-		policy = v1.RestartPolicyOnFailure
 	}
-	return restarts(policy, seen.Current.ExitCode) || replaced(c, seen.Current)
+	return d.restarts(c, seen.Current.ExitCode) || replaced(c, seen.Current)
 }
 
 // waiting is why a container does not run yet.
@@ -145,6 +143,9 @@ func (d *decider) waiting(c *v1.Container, seen Container, reason string) *v1.Co
 	a := seen.Current
 	if a != nil && a.State == Exited && a.Reason == StartError {
 		w.Reason, w.Message = reasonRunContainer, a.Message
+	}
+	if a != nil && a.State == Exited && a.PostStart == HookFailed {
+		w.Reason, w.Message = reasonPostStart, a.PostStartMessage
 	}
 	if a != nil && a.State == Exited && seen.Backoff.Tries > 0 && !seen.Busy && d.now.Before(seen.Backoff.Until(a.Finished)) {
 		w.Reason = reasonCrashLoop
@@ -219,13 +220,13 @@ func (d *decider) reached(s v1.PodStatus) v1.PodPhase {
 	if d.failed != nil {
 		return v1.PodFailed
 	}
-	policy := d.pod.Spec.RestartPolicy
 	for i, cs := range s.InitContainerStatuses {
-		if isSidecar(&d.pod.Spec.InitContainers[i]) || d.mainStarted() {
+		c := &d.pod.Spec.InitContainers[i]
+		if isSidecar(c) || d.mainStarted() {
 			continue
 		}
 		t := cs.State.Terminated
-		if t != nil && t.ExitCode != 0 && policy == v1.RestartPolicyNever {
+		if t != nil && t.ExitCode != 0 && !d.restarts(c, int(t.ExitCode)) {
 			return v1.PodFailed
 		}
 		if t == nil || t.ExitCode != 0 {
@@ -233,12 +234,15 @@ func (d *decider) reached(s v1.PodStatus) v1.PodPhase {
 		}
 	}
 	var waiting, running, stopped, succeeded, restarting int
-	for _, cs := range s.ContainerStatuses {
+	for i, cs := range s.ContainerStatuses {
 		switch {
 		case cs.State.Running != nil:
 			running++
 		case cs.State.Terminated != nil:
 			stopped++
+			if d.restarts(&d.pod.Spec.Containers[i], int(cs.State.Terminated.ExitCode)) {
+				restarting++
+			}
 			if cs.State.Terminated.ExitCode == 0 {
 				succeeded++
 			}
@@ -260,14 +264,12 @@ func (d *decider) reached(s v1.PodStatus) v1.PodPhase {
 			return v1.PodSucceeded
 		}
 		return v1.PodFailed
-	case policy == v1.RestartPolicyAlways, restarting > 0:
+	case restarting > 0:
 		return v1.PodRunning
 	case stopped == succeeded:
 		return v1.PodSucceeded
-	case policy == v1.RestartPolicyNever:
-		return v1.PodFailed
 	}
-	return v1.PodRunning
+	return v1.PodFailed
 }
 
 // conditions are the pod's conditions; each keeps the time of its last change.
@@ -278,9 +280,9 @@ func (d *decider) conditions(s v1.PodStatus) []v1.PodCondition {
 		sidecar := isSidecar(&d.pod.Spec.InitContainers[i])
 		done := cs.State.Terminated != nil && cs.State.Terminated.ExitCode == 0
 		if sidecar {
-			done = cs.State.Running != nil || over
+			done = cs.Started != nil && *cs.Started || over
 		}
-		if !done && (sidecar || !d.mainStarted()) {
+		if !done && !d.initialized() && (sidecar || !d.mainStarted()) {
 			uninitialized = append(uninitialized, cs.Name)
 		}
 		if sidecar && !cs.Ready {
@@ -317,18 +319,25 @@ func (d *decider) conditions(s v1.PodStatus) []v1.PodCondition {
 	if over {
 		sandbox.Status = v1.ConditionFalse
 	}
+	ready := condition(v1.PodReady, unready, "ContainersNotReady", "containers with unready status")
+	if ready.Status == v1.ConditionTrue {
+		ready = d.beyondContainers(ready)
+	}
 	list := []v1.PodCondition{
 		sandbox,
 		condition(v1.PodInitialized, uninitialized, "ContainersNotInitialized", "containers with incomplete status"),
-		condition(v1.PodReady, unready, "ContainersNotReady", "containers with unready status"),
+		ready,
 		condition(v1.ContainersReady, unready, "ContainersNotReady", "containers with unready status"),
 		condition(v1.PodScheduled, nil, "", ""),
+	}
+	if d.mayRestartAll() {
+		list = append(list, d.restartingCondition(s.Phase))
 	}
 	for i := range list {
 		list[i].ObservedGeneration = d.pod.Generation
 		list[i].LastTransitionTime = d.since(list[i])
 	}
-	return list
+	return append(list, d.seen.Conditions...)
 }
 
 // since is when a condition took its status.
