@@ -25,6 +25,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/event"
 	"github.com/shoal-project/shoal/daemon/footprint"
+	"github.com/shoal-project/shoal/daemon/metrics"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/view"
@@ -108,6 +109,7 @@ func Run(ctx context.Context, o Options) error {
 	defer stop()
 	d.agent = agent.New(ctx, d.agentConfig())
 	h.meter = d.newMeter()
+	h.metrics = metrics.New(d.metricSources())
 	defer d.agent.Wait()
 	defer stop() // before Wait
 

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/credential"
 	"github.com/shoal-project/shoal/daemon/image"
+	"github.com/shoal-project/shoal/daemon/metrics"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/stats"
@@ -48,6 +50,8 @@ type host struct {
 	networkErr error // why there is no pod network
 	dns        *dnsd.Server
 	meter      *stats.Meter
+	metrics    *metrics.Metrics
+	requests   atomic.Pointer[api.Server] // counts requests; nil until the API is served
 	capacity   v1.ResourceList
 	logins     *credential.Source
 	dirtyZone  chan struct{}  // holds one: pods' addresses may have changed
@@ -76,7 +80,7 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 	if h.runtime, err = h.findRuntime(); err != nil {
 		return nil, err
 	}
-	if h.capacity, err = capacity(d.path("var/lib/shoal")); err != nil {
+	if h.capacity, err = capacity(d.path("var/lib/shoal"), d.Config.Runtime.MaxPods); err != nil {
 		return nil, err
 	}
 	hugePages, err := scope.HugePageSizes()
@@ -209,6 +213,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Domain:         d.Config.Domain,
 		ResolvConf:     h.resolvConf,
 		Publish:        d.publishStatus,
+		Took:           func(operation string, t time.Duration) { h.metrics.Took(operation, t) },
 		Rules:          pod.Rules{UnsafeSysctls: d.Config.Security.AllowedUnsafeSysctls, AppArmor: container.AppArmorEnabled()},
 		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d),
 		LogMaxSize: d.Config.Logs.MaxBytes, LogMaxFiles: d.Config.Logs.MaxFiles,

@@ -40,6 +40,7 @@ var layers = map[string][]string{
 	"proxy/podnet":      {},
 	"dnsd":              {},
 	"daemon/stats":      {},
+	"daemon/metrics":    {"daemon/stats"},
 	"storage/volume":    {},
 	"daemon/credential": {},
 
@@ -51,7 +52,7 @@ var layers = map[string][]string{
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
-		"daemon/stats",
+		"daemon/stats", "daemon/metrics",
 		"daemon/footprint",
 		"daemon/podsecurity",
 		"daemon/credential", "daemon/pressure",

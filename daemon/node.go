@@ -24,11 +24,9 @@ const (
 	conditionNetwork v1.NodeConditionType = "shoal.io/PodNetworkReady"
 )
 
-// maxPods is how many pods a node says it takes: the kubelet's default.
-const maxPods = 110
-
-// capacity is what the host has, as the kubelet reports it.
-func capacity(dir string) (v1.ResourceList, error) {
+// capacity is what the host has, as the kubelet reports it. Pods keep their
+// data on the file system of dir.
+func capacity(dir string, maxPods int64) (v1.ResourceList, error) {
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {
 		return nil, fmt.Errorf("find the host's memory: %w", err)

@@ -24,9 +24,12 @@ func (d *Daemon) serveAPI(ctx context.Context) error {
 		return err
 	}
 	s := api.New(api.Config{
+		Usage: usage{d}, Metrics: d.host.metrics,
 		View: d.view, Writer: writer{d}, Pods: running{d.agent}, Shoal: d,
 		Node: d.Config.Node, Version: d.Version, Now: d.Now, Log: d.Log,
 	})
+	d.host.requests.Store(s)
+	d.serveMetrics(ctx)
 	go func() {
 		if err := s.Serve(ctx, l); err != nil && ctx.Err() == nil {
 			d.Log.Error("the API ended", "err", err)

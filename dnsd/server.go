@@ -41,6 +41,7 @@ type Server struct {
 	forward     *forwarder
 	questions   *limit
 	connections *limit
+	tally       tally
 }
 
 // New makes a server that knows no names yet.
@@ -152,41 +153,43 @@ func (s *Server) allowed(client netip.Addr) bool {
 // handle answers one query.
 func (s *Server) handle(ctx context.Context, w dns.ResponseWriter, req *dns.Msg) {
 	_, overUDP := w.RemoteAddr().(*net.UDPAddr)
-	m := s.reply(ctx, addrOf(w.RemoteAddr()), req)
+	m, source := s.reply(ctx, addrOf(w.RemoteAddr()), req)
+	s.tally.add(source, m.Rcode)
 	finish(m, req, overUDP)
 	if err := w.WriteMsg(m); err != nil {
 		s.log.Debug("dns answer not sent", "client", w.RemoteAddr(), "err", err)
 	}
 }
 
-// reply decides what the answer is, apart from header, EDNS0 and size.
-func (s *Server) reply(ctx context.Context, client netip.Addr, req *dns.Msg) *dns.Msg {
+// reply decides what the answer is, apart from header, EDNS0 and size, and
+// tells where it is from.
+func (s *Server) reply(ctx context.Context, client netip.Addr, req *dns.Msg) (m *dns.Msg, source string) {
 	if !s.allowed(client) {
-		return refusal(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "not a pod of this host")
+		return refusal(dns.RcodeRefused, dns.ExtendedErrorCodeProhibited, "not a pod of this host"), fromNobody
 	}
 	if req.Opcode != dns.OpcodeQuery {
-		return rcode(dns.RcodeNotImplemented)
+		return rcode(dns.RcodeNotImplemented), fromNobody
 	}
 	if len(req.Question) != 1 {
-		return rcode(dns.RcodeFormatError)
+		return rcode(dns.RcodeFormatError), fromNobody
 	}
 	if opt := req.IsEdns0(); opt != nil && opt.Version() != 0 {
-		return rcode(dns.RcodeBadVers)
+		return rcode(dns.RcodeBadVers), fromNobody
 	}
 	q := req.Question[0]
 	if q.Qclass != dns.ClassINET || isMeta(q.Qtype) {
-		return rcode(dns.RcodeRefused)
+		return rcode(dns.RcodeRefused), fromNobody
 	}
 	if m, ok := s.zone.Load().Answer(q); ok {
-		return m
+		return m, fromZone
 	}
 	if q.Qtype == dns.TypeANY {
-		return &dns.Msg{Answer: []dns.RR{minimalANY(q.Name)}}
+		return &dns.Msg{Answer: []dns.RR{minimalANY(q.Name)}}, fromNobody
 	}
 	if !req.RecursionDesired {
-		return rcode(dns.RcodeRefused)
+		return rcode(dns.RcodeRefused), fromNobody
 	}
-	return s.recurse(ctx, client, req)
+	return s.recurse(ctx, client, req), fromForward
 }
 
 func (s *Server) recurse(ctx context.Context, client netip.Addr, req *dns.Msg) *dns.Msg {

@@ -533,7 +533,7 @@ func FuzzQuery(f *testing.F) {
 		if known {
 			client = pod
 		}
-		m := s.reply(t.Context(), client, req)
+		m, _ := s.reply(t.Context(), client, req)
 		finish(m, req, true)
 		wire, err := m.Pack()
 		if err != nil {
@@ -639,7 +639,7 @@ func BenchmarkReply(b *testing.B) {
 				if err := req.Unpack(wire); err != nil {
 					b.Fatal(err)
 				}
-				m := s.reply(b.Context(), netip.MustParseAddr("10.244.7.2"), req)
+				m, _ := s.reply(b.Context(), netip.MustParseAddr("10.244.7.2"), req)
 				finish(m, req, true)
 				if out, err := m.Pack(); err != nil || len(m.Answer) != 1 {
 					b.Fatal(out, err)

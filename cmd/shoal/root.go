@@ -35,6 +35,7 @@ import (
 	"k8s.io/kubectl/pkg/cmd/scale"
 	"k8s.io/kubectl/pkg/cmd/set"
 	"k8s.io/kubectl/pkg/cmd/taint"
+	"k8s.io/kubectl/pkg/cmd/top"
 	cmdutil "k8s.io/kubectl/pkg/cmd/util"
 	"k8s.io/kubectl/pkg/cmd/wait"
 	utilcomp "k8s.io/kubectl/pkg/util/completion"
@@ -107,7 +108,7 @@ func addKubectl(root *cobra.Command, n *node, streams genericiooptions.IOStreams
 	look := []*cobra.Command{
 		get.NewCmdGet("shoal", f, streams), describe.NewCmdDescribe("shoal", f, streams), logs.NewCmdLogs(f, streams),
 		exec.NewCmdExec(f, streams), attach.NewCmdAttach(f, streams), portforward.NewCmdPortForward(f, streams),
-		debug.NewCmdDebug(f, streams), events.NewCmdEvents(f, streams), wait.NewCmdWait(f, streams),
+		debug.NewCmdDebug(f, streams), events.NewCmdEvents(f, streams), wait.NewCmdWait(f, streams), top.NewCmdTop(f, streams),
 		explain.NewCmdExplain("shoal", f, streams), diff.NewCmdDiff(f, streams), cp.NewCmdCp(f, streams),
 		apiresources.NewCmdAPIResources(f, streams), apiresources.NewCmdAPIVersions(f, streams),
 	}

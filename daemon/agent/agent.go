@@ -60,7 +60,11 @@ type Config struct {
 	// pod is left.
 	Publish func(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool)
 
-	Rules          pod.Rules // what pods may do on this host
+	Rules pod.Rules // what pods may do on this host
+	// Took is told how long an operation took, by one of the names in took.go;
+	// nil: nobody is.
+	Took func(operation string, d time.Duration)
+
 	SeccompDefault bool
 	MinOOMScoreAdj int   // the lowest that this daemon may give a process
 	LogMaxSize     int64 // bytes at which a container's log is rotated, the kubelet's containerLogMaxSize
@@ -85,6 +89,9 @@ type Agent struct {
 
 // New makes an agent whose work ends with ctx. Its pods run on.
 func New(ctx context.Context, cfg Config) *Agent {
+	if cfg.Took == nil {
+		cfg.Took = func(string, time.Duration) {}
+	}
 	return &Agent{
 		cfg: cfg, log: cfg.Logger, ctx: ctx,
 		// Making containers is mostly processor time (crun): more at once than

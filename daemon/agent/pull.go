@@ -46,7 +46,9 @@ func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
 	}
 	events.Normal(ref, "Pulling", "Pulling image %q", c.Image)
 	begin := j.w.agent.cfg.Now()
+	done := j.w.agent.timed(tookPull)
 	img, err := images.Pull(ctx, c.Image, image.PullOptions{Credentials: &credentials})
+	done()
 	if err != nil {
 		return image.Image{}, j.pullFailed(ctx, c, err)
 	}

@@ -33,7 +33,9 @@ const (
 // scope, addresses and the files of /etc. Each step finds what an earlier try
 // made.
 func (j job) startSandbox(ctx context.Context) func() {
+	done := j.w.agent.timed(tookSandbox)
 	made, err := j.makeSandbox(ctx)
+	done()
 	w := j.w
 	return func() {
 		if err != nil {

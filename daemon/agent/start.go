@@ -184,6 +184,7 @@ func (w *worker) containerState(name string) *containerState {
 }
 
 func (j job) createAndStart(ctx context.Context, cfg container.Config, img image.Image) error {
+	defer j.w.agent.timed(tookContainer)()
 	var err error
 	// Writable also for readOnlyRootFilesystem: the runtime makes mount points in
 	// it before it makes it read-only.

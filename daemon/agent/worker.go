@@ -29,6 +29,7 @@ type worker struct {
 	uid       types.UID
 	namespace string
 	podName   string
+	began     time.Time // when the agent was given the pod
 
 	pod     *v1.Pod
 	status  v1.PodStatus
@@ -123,6 +124,7 @@ func (w *worker) run(ctx context.Context) {
 	if ctx.Err() != nil {
 		return
 	}
+	w.began = w.agent.cfg.Now()
 	w.recover(ctx)
 	w.admit()
 	timer := time.NewTimer(time.Hour)
@@ -158,6 +160,7 @@ func (w *worker) decide() pod.Decision {
 	d.Status.QOSClass = w.pod.Status.QOSClass
 	if !d.Gone && !equality.Semantic.DeepEqual(d.Status, w.status) {
 		w.reportBackOff(w.status, d.Status)
+		w.sayRunning(w.status.Phase, d.Status.Phase)
 		w.status = d.Status
 		w.agent.cfg.Publish(w.agent.ctx, w.pod, d.Status, false)
 	}

@@ -16,6 +16,14 @@ const kubernetesVersion = "v1.36.3"
 
 var verbs = []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
 
+// verbs are what a client may do to objects of the kind.
+func (r *resource) verbs() []string {
+	if r.readOnly != nil {
+		return r.readOnly
+	}
+	return verbs
+}
+
 func (s *Server) version(w http.ResponseWriter, _ *http.Request) {
 	major, minor, _ := strings.Cut(strings.TrimPrefix(kubernetesVersion, "v"), ".")
 	minor, _, _ = strings.Cut(minor, ".")
@@ -119,7 +127,7 @@ func (s *Server) resources(w http.ResponseWriter, r *http.Request) {
 		}
 		list.APIResources = append(list.APIResources, metav1.APIResource{
 			Name: k.Resource.Resource, SingularName: k.Singular, Namespaced: k.Namespaced, Kind: k.Kind,
-			Verbs: verbs, ShortNames: k.ShortNames, Categories: k.Categories,
+			Verbs: k.verbs(), ShortNames: k.ShortNames, Categories: k.Categories,
 		})
 		for _, sub := range k.subresources {
 			list.APIResources = append(list.APIResources, metav1.APIResource{
@@ -167,7 +175,7 @@ func (k *kinds) discovered(gv schema.GroupVersion) []apidiscovery.APIResourceDis
 		d := apidiscovery.APIResourceDiscovery{
 			Resource: r.Resource.Resource, SingularResource: r.Singular, Scope: apidiscovery.ScopeCluster,
 			ResponseKind: &metav1.GroupVersionKind{Group: r.Group, Version: r.Version, Kind: r.Kind},
-			Verbs:        verbs, ShortNames: r.ShortNames, Categories: r.Categories,
+			Verbs:        r.verbs(), ShortNames: r.ShortNames, Categories: r.Categories,
 		}
 		if r.Namespaced {
 			d.Scope = apidiscovery.ScopeNamespace

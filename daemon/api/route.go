@@ -90,6 +90,8 @@ func (k *kinds) target(gv schema.GroupVersion, rest string) (target, bool) {
 
 func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, t target, q url.Values) error {
 	switch {
+	case t.readOnly != nil:
+		return s.usage(w, r, t, q)
 	case t.sub != "":
 		return s.subresource(w, r, t, q)
 	case t.name == "":

@@ -95,10 +95,12 @@ type Pods interface {
 type Config struct {
 	View    *view.View
 	Writer  Writer
-	Pods    Pods   // nil: logs, exec, attach and port-forward answer 501
-	Shoal   Shoal  // nil: /shoal answers 404
-	Node    string // this node's name: only its pods have logs and streams here
-	Version string // Shoal's, for /version
+	Pods    Pods         // nil: logs, exec, attach and port-forward answer 501
+	Shoal   Shoal        // nil: /shoal answers 404
+	Usage   Usage        // nil: metrics.k8s.io and stats answer 404
+	Metrics http.Handler // answers /metrics and below; nil: 404
+	Node    string       // this node's name: only its pods have logs and streams here
+	Version string       // Shoal's, for /version
 	Now     func() time.Time
 	Ready   func() error // nil: ready from the start
 	Log     *slog.Logger
@@ -109,6 +111,7 @@ type Server struct {
 	Config
 	kinds   *kinds
 	mux     *http.ServeMux
+	tally   tally
 	watches chan struct{} // a slot per watch, log stream or exec
 	calls   chan struct{} // a slot per other request
 }
@@ -129,6 +132,9 @@ func New(c Config) *Server {
 		watches: make(chan struct{}, maxWatches),
 		calls:   make(chan struct{}, maxCalls),
 	}
+	if c.Usage != nil {
+		s.kinds.addUsage()
+	}
 	s.mux.HandleFunc("GET /version", s.version)
 	s.mux.HandleFunc("GET /healthz", healthy)
 	s.mux.HandleFunc("GET /livez", healthy)
@@ -146,6 +152,7 @@ func New(c Config) *Server {
 	if c.Shoal != nil {
 		s.shoalRoutes()
 	}
+	s.usageRoutes()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, errNoSuchPath) })
 	return s
 }
@@ -156,6 +163,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t := &tracked{ResponseWriter: w}
 	s.mux.ServeHTTP(t, r)
 	s.access(r, t.code, s.Now().Sub(start))
+	s.tally.add(r.Method, t.code)
 }
 
 // Serve answers on l until ctx ends; then it gives requests in flight a

@@ -43,6 +43,7 @@ type Config struct {
 	Runtime    Runtime             `toml:"runtime"`
 	Registries map[string]Registry `toml:"registries"`
 	Logs       Logs                `toml:"logs"`
+	Metrics    Metrics             `toml:"metrics"`
 	Security   Security            `toml:"security"`
 	Images     Images              `toml:"images"`
 	Pods       Pods                `toml:"pods"`
@@ -72,6 +73,8 @@ type Runtime struct {
 	OCI string `toml:"oci"`
 	// PodPidsLimit is the most processes and threads in one pod; default: no limit.
 	PodPidsLimit int64 `toml:"pod_pids_limit"`
+	// MaxPods is how many pods the node says it takes; default 110, as the kubelet's.
+	MaxPods int64 `toml:"max_pods"`
 	// SeccompDefault gives containers the RuntimeDefault profile unless the pod
 	// names another; default false, as the kubelet's seccompDefault.
 	SeccompDefault bool `toml:"seccomp_default"`
@@ -170,7 +173,7 @@ func suggest(key toml.Key) string {
 	for _, known := range []string{
 		"node", "cluster_domain", "labels", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
 		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "plain_http", "ca_file", "mirrors",
-		"max_size", "max_files", "security", "allowed_unsafe_sysctls",
+		"max_size", "max_files", "metrics", "listen", "max_pods", "security", "allowed_unsafe_sysctls",
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
 		"credential_provider_dir", "pods", "ended_threshold",
 	} {
@@ -200,6 +203,9 @@ func (c *Config) setDefaults(hostname string) {
 	}
 	c.Images.setDefaults()
 	c.Pods.setDefaults()
+	if c.Runtime.MaxPods == 0 {
+		c.Runtime.MaxPods = 110
+	}
 	if c.Logs.MaxSize == "" {
 		c.Logs.MaxSize = "10Mi"
 	}
@@ -240,6 +246,10 @@ func (c *Config) validate() []error {
 	errs = append(errs, c.Security.validate()...)
 	c.Images.validate(bad)
 	c.Pods.validate(bad)
+	if c.Runtime.MaxPods < 0 {
+		bad("runtime.max_pods", fmt.Sprint(c.Runtime.MaxPods), "want a positive number")
+	}
+	c.Metrics.validate(bad)
 	for _, u := range c.DNS.Upstreams {
 		if _, err := Upstream(u); err != nil {
 			bad("dns.upstreams", u, `want "ADDRESS" or "ADDRESS:PORT"`)

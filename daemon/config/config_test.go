@@ -33,6 +33,12 @@ func TestErrorsNameLineKeyAndCure(t *testing.T) {
 		{"[dns]\nupstreams = [\"dns.example\"]\n", `f: dns.upstreams = "dns.example": want "ADDRESS"`},
 		{"[security]\nallowed_unsafe_sysctls = [\"vm.swappiness\"]\n", `f: security.allowed_unsafe_sysctls = "vm.swappiness": pods have no namespace of their own for it`},
 		{"[security]\nallowed_unsafe_sysctls = [\"net.*.x\"]\n", `f: security.allowed_unsafe_sysctls = "net.*.x": want a sysctl's name`},
+		{"[metrics]\nlisten = \":9479\"\n", `f: metrics.listen = ":9479": want "ADDRESS:PORT", for example`},
+		{"[metrics]\nlisten = \"localhost:9479\"\n", `f: metrics.listen = "localhost:9479": want "ADDRESS:PORT"`},
+		{"[metrics]\nlisten = \"0.0.0.0:9479\"\n", `f: metrics.listen = "0.0.0.0:9479": only loopback is allowed`},
+		{"[metrics]\nlisten = \"[::]:9479\"\n", `f: metrics.listen = "[::]:9479": only loopback is allowed`},
+		{"[metrics]\nlisten = \"192.0.2.1:9479\"\n", `f: metrics.listen = "192.0.2.1:9479": only loopback is allowed, as nobody has to prove who they are: want "127.0.0.1:9479"`},
+		{"[runtime]\nmax_pods = -1\n", `f: runtime.max_pods = "-1": want a positive number`},
 		{"[network]\npod_cidrs = [\"10.0.0.0\"]\n", `f:2: `},
 	} {
 		_, err := Parse("f", []byte(test.file), "host")

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -41,11 +42,15 @@ type Recorder struct {
 
 	mu     sync.Mutex
 	events map[manifests.Key]*v1.Event
+	counts map[Kind]uint64
 }
+
+// Kind is what events are counted by.
+type Kind struct{ Type, Reason string }
 
 // NewRecorder makes a recorder for what happens on node.
 func NewRecorder(v *view.View, node string, now func() time.Time, log *slog.Logger) *Recorder {
-	return &Recorder{view: v, node: node, now: now, log: log, events: make(map[manifests.Key]*v1.Event)}
+	return &Recorder{view: v, node: node, now: now, log: log, events: make(map[manifests.Key]*v1.Event), counts: make(map[Kind]uint64)}
 }
 
 // Normal records something that went as it should. The reason is one
@@ -71,6 +76,7 @@ func (r *Recorder) record(about v1.ObjectReference, kind, reason, message string
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.counts[Kind{kind, reason}]++
 	now := metav1.NewTime(r.now())
 	key := r.key(about, kind, reason, message)
 	e := &v1.Event{
@@ -93,6 +99,13 @@ func (r *Recorder) record(about v1.ObjectReference, kind, reason, message string
 		changes = append(changes, r.drop(r.oldest()))
 	}
 	r.view.Apply(changes...)
+}
+
+// Counts is how often each kind of event happened since the recorder was made.
+func (r *Recorder) Counts() map[Kind]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
 }
 
 // key names an event after what it says, so that its repetition finds it.

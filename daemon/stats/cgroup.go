@@ -14,10 +14,13 @@ import (
 type look struct {
 	cfg       Config
 	buf       []byte
-	processes map[string][]int // by mount namespace; nil: not looked for yet
+	processes map[string][]int  // by mount namespace; nil: not looked for yet
+	devices   map[string]string // names of block devices by MAJOR:MINOR
 }
 
-func newLook(c Config) *look { return &look{cfg: c, buf: make([]byte, 16<<10)} }
+func newLook(c Config) *look {
+	return &look{cfg: c, buf: make([]byte, 16<<10), devices: make(map[string]string)}
+}
 
 // read is a small file's content, good until the next read. Files of cgroups
 // and procfs are made up at each read: no poller, no *os.File is needed.
@@ -141,6 +144,10 @@ func (l *look) usageV2(dir string) (u Usage) {
 	}
 	if text, err := l.read(file("io.stat")); err == nil {
 		u.IO = parseIO(text)
+		for i := range u.IO.Devices {
+			d := &u.IO.Devices[i].Device
+			*d = l.device(*d)
+		}
 	}
 	u.IO.Pressure = l.pressure(file("io.pressure"))
 	u.Processes = l.number(file("pids.current"))

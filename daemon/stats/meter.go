@@ -13,8 +13,8 @@ import (
 type Config struct {
 	// Pods are those to measure, as they are now.
 	Pods func() []Pod
-	// Proc is where procfs is; default /proc.
-	Proc string
+	// Proc is where procfs is, Sys sysfs; default /proc and /sys.
+	Proc, Sys string
 	// CgroupV1 is where cgroup v1's hierarchies are mounted, by controller;
 	// empty where pods' limits are in cgroup v2.
 	CgroupV1 map[string]string
@@ -56,6 +56,9 @@ type Meter struct {
 func NewMeter(c Config) *Meter {
 	if c.Proc == "" {
 		c.Proc = "/proc"
+	}
+	if c.Sys == "" {
+		c.Sys = "/sys"
 	}
 	return &Meter{cfg: c}
 }

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -48,7 +49,7 @@ func (h *host) write(name, text string) {
 
 func (h *host) config() Config {
 	return Config{
-		Pods: func() []Pod { return h.pods }, Proc: filepath.Join(h.dir, "proc"),
+		Pods: func() []Pod { return h.pods }, Proc: filepath.Join(h.dir, "proc"), Sys: filepath.Join(h.dir, "sys"),
 		RootDir: h.dir, ImageDir: h.dir, Now: func() time.Time { return h.now }, Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -59,6 +60,10 @@ func TestACgroupV2TellsAll(t *testing.T) {
 	h := newHost(t, "v2")
 	h.pods = []Pod{{UID: "u", Name: "web", Namespace: "default", Started: h.now.Add(-time.Hour), Cgroup: h.cgroup("web.scope"),
 		Containers: []Container{{Name: "app", ID: "app-0-u", Started: h.now.Add(-time.Hour), Cgroup: h.cgroup("web.scope/app")}}}}
+	blocks := filepath.Join(h.dir, "sys/dev/block")
+	if err := errors.Join(os.MkdirAll(blocks, 0o755), os.Symlink("../../devices/virtio1/block/vda", filepath.Join(blocks, "254:0"))); err != nil {
+		t.Fatal(err)
+	}
 	s, err := NewMeter(h.config()).Sample()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +81,7 @@ func TestACgroupV2TellsAll(t *testing.T) {
 		},
 		IO: IO{
 			ReadBytes: Known(1500), WrittenBytes: Known(4000), Reads: Known(6), Writes: Known(8),
-			Devices: []DeviceIO{{"254:0", 1000, 4000, 5, 8}, {"8:16", 500, 0, 1, 0}},
+			Devices: []DeviceIO{{"/dev/vda", 1000, 4000, 5, 8}, {"8:16", 500, 0, 1, 0}},
 		},
 		Processes: Known(3),
 	}

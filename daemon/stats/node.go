@@ -3,6 +3,7 @@ package stats
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +13,7 @@ import (
 // small files.
 func (m *Meter) Node() (Node, error) {
 	l := newLook(m.cfg)
-	n := Node{Time: m.cfg.Now()}
+	n := Node{Time: m.cfg.Now(), CPUs: runtime.NumCPU()}
 	stat, err := l.read(l.cfg.Proc + "/stat")
 	if err != nil {
 		return n, fmt.Errorf("measure the host: read %s/stat: %w", l.cfg.Proc, err)
@@ -31,10 +32,10 @@ func (m *Meter) Node() (Node, error) {
 	if route, err := l.read(l.cfg.Proc + "/net/route"); err == nil {
 		n.Main = defaultRoute(route)
 	}
-	if n.Root, err = fileSystem(m.cfg.RootDir, n.Time); err != nil {
+	if n.Root, err = l.fileSystem(m.cfg.RootDir, n.Time); err != nil {
 		return n, err
 	}
-	n.Images, err = fileSystem(m.cfg.ImageDir, n.Time)
+	n.Images, err = l.fileSystem(m.cfg.ImageDir, n.Time)
 	return n, err
 }
 
@@ -95,7 +96,7 @@ func (l *look) nodeProcesses(n *Node) {
 
 // fileSystem asks for the one that dir is on. One that makes inodes as it needs
 // them (btrfs) has none to count.
-func fileSystem(dir string, now time.Time) (FileSystem, error) {
+func (l *look) fileSystem(dir string, now time.Time) (FileSystem, error) {
 	if dir == "" {
 		return FileSystem{}, nil
 	}
@@ -109,7 +110,7 @@ func fileSystem(dir string, now time.Time) (FileSystem, error) {
 	}
 	block := uint64(s.Frsize)
 	f := FileSystem{
-		Time: now, ID: st.Dev,
+		Time: now, ID: st.Dev, Device: l.device(number(st.Dev)),
 		Capacity: Known(s.Blocks * block), Available: Known(s.Bavail * block), Used: Known((s.Blocks - s.Bfree) * block),
 	}
 	if s.Files > 0 {

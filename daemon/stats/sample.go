@@ -117,7 +117,7 @@ type IO struct {
 
 // DeviceIO is IO on one block device.
 type DeviceIO struct {
-	Device                  string // MAJOR:MINOR
+	Device                  string // "/dev/sda", or MAJOR:MINOR for one without a block device
 	ReadBytes, WrittenBytes uint64
 	Reads, Writes           uint64
 }
@@ -147,6 +147,7 @@ type Node struct {
 	Time time.Time
 	Boot time.Time
 	Usage
+	CPUs int // logical processors
 	// Capacity and Available are bytes of memory; Available is Capacity less
 	// the working set, the kubelet's memory.available.
 	Capacity, Available Amount
@@ -167,6 +168,7 @@ type Node struct {
 type FileSystem struct {
 	Time                           time.Time
 	ID                             uint64 // its device number: the same file system has the same
+	Device                         string // as DeviceIO's
 	Capacity, Available, Used      Amount // bytes
 	Inodes, InodesFree, InodesUsed Amount
 }
