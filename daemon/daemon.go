@@ -336,7 +336,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 	defer tick.Stop()
 	watchdog := watchdogTicker()
 	defer watchdog.Stop()
-	rest := time.NewTimer(restAfter)
+	working, rest := false, time.NewTimer(restAfter)
 	defer rest.Stop()
 	notify("READY=1\nSTATUS=" + d.summary())
 	defer notify("STOPPING=1")
@@ -344,9 +344,14 @@ func (d *Daemon) loop(ctx context.Context) error {
 	for {
 		select {
 		case f := <-d.calls:
+			if !working {
+				working = true
+				footprint.Grow()
+			}
 			f()
 			rest.Reset(restAfter)
 		case <-rest.C:
+			working = false
 			if err := footprint.Shrink(); err != nil {
 				d.Log.Warn("can't give memory back", "err", err)
 			}

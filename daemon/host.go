@@ -411,6 +411,10 @@ func (h *host) weighSlices(ctx context.Context) {
 	}
 }
 
+// zonePause is the least time from one zone to the next: making it takes longer
+// the more pods there are.
+const zonePause = 50 * time.Millisecond
+
 // serveDNS answers pods' questions, from the view, until ctx ends.
 func (h *host) serveDNS(ctx context.Context) {
 	go func() {
@@ -420,6 +424,11 @@ func (h *host) serveDNS(ctx context.Context) {
 	}()
 	for {
 		h.dns.SetZone(h.zone())
+		select { // many pods at once change it many times
+		case <-time.After(zonePause):
+		case <-ctx.Done():
+			return
+		}
 		select {
 		case <-h.dirtyZone:
 		case <-ctx.Done():

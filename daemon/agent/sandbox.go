@@ -111,12 +111,13 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 	if err != nil {
 		return m, err
 	}
-	m.sandbox, err = container.StartSandbox(ctx, container.SandboxConfig{
+	sandbox := container.SandboxConfig{
 		Hostname: nodename, Dir: j.w.dir(),
 		HostNetwork: spec.HostNetwork, HostIPC: spec.HostIPC, HostPID: spec.HostPID,
 		ShareProcessNamespace: spec.ShareProcessNamespace != nil && *spec.ShareProcessNamespace,
 		Sysctls:               sysctls(spec),
-	})
+	}
+	m.sandbox, err = container.StartSandbox(ctx, sandbox)
 	if err != nil {
 		return m, err
 	}
@@ -131,6 +132,9 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 	}()
 	m.ips, err = j.attach(ctx, m.sandbox)
 	if err := errors.Join(<-started, err); err != nil {
+		return m, err
+	}
+	if err := container.MountShm(sandbox); err != nil {
 		return m, err
 	}
 	return m, j.writeEtc(nodename, m.ips)

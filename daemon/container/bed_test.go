@@ -208,10 +208,14 @@ func (b *bed) config(script string, change ...func(*Config)) Config {
 	for _, f := range change {
 		f(&cfg)
 	}
-	sb, err := StartSandbox(b.Context(), SandboxConfig{
+	sandbox := SandboxConfig{
 		Dir: podDir, Hostname: "web", HostNetwork: pod.Spec.HostNetwork, HostIPC: pod.Spec.HostIPC, HostPID: pod.Spec.HostPID,
-		ShareProcessNamespace: pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace})
+		ShareProcessNamespace: pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace}
+	sb, err := StartSandbox(b.Context(), sandbox)
 	if err != nil {
+		b.Fatal(err)
+	}
+	if err := MountShm(sandbox); err != nil {
 		b.Fatal(err)
 	}
 	cfg.Sandbox = sb

@@ -8,7 +8,9 @@
 // all that is known about a container lies in its bundle directory and in
 // /proc, so a daemon that starts anew sees what the old one saw.
 //
-//	sb, err := container.StartSandbox(ctx, container.SandboxConfig{Hostname: "web", Dir: podDir})
+//	sandbox := container.SandboxConfig{Hostname: "web", Dir: podDir}
+//	sb, err := container.StartSandbox(ctx, sandbox)
+//	err = container.MountShm(sandbox)
 //	cfg, err = cfg.Load() // users, devices, profiles: what only the host knows
 //	spec, err := container.Spec(cfg)
 //	state, err := runtime.Create(ctx, cfg, spec, initCgroup)

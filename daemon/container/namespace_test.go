@@ -3,6 +3,7 @@ package container
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -90,6 +91,15 @@ func TestSandboxIsSetUp(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for range 2 { // the second finds what the first mounted
+		if err := MountShm(cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if n := strings.Count(string(mounts), " "+sb.Shm+" "); n != 1 || err != nil {
+		t.Errorf("shm is mounted %d times, %v", n, err)
 	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(sb.Shm, &fs); err != nil || fs.Type != unix.TMPFS_MAGIC || int64(fs.Blocks)*fs.Bsize != 1<<20 {

@@ -448,8 +448,10 @@ func daemonThatGetsKilled(dir string) {
 	ctx := context.Background()
 	for n := 0; ; n++ {
 		cfg := killedConfig(dir, n)
-		sb, err := StartSandbox(ctx, SandboxConfig{Dir: filepath.Dir(filepath.Dir(cfg.Dir)), Hostname: "web"})
+		sandbox := SandboxConfig{Dir: filepath.Dir(filepath.Dir(cfg.Dir)), Hostname: "web"}
+		sb, err := StartSandbox(ctx, sandbox)
 		exitOn(err)
+		exitOn(MountShm(sandbox))
 		cfg.Sandbox = sb
 		cfg, err = cfg.Load()
 		exitOn(err)

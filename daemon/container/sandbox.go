@@ -52,9 +52,9 @@ const (
 )
 
 // StartSandbox starts the pause process in new namespaces and sets them up:
-// loopback, hostname, sysctls, /dev/shm. The process survives the daemon. On
-// error nothing is left. A sandbox that Dir records and that lives is returned
-// as it is.
+// loopback, hostname, sysctls. What containers see as /dev/shm is made by
+// [MountShm]. The process survives the daemon. On error nothing is left. A
+// sandbox that Dir records and that lives is returned as it is.
 func StartSandbox(ctx context.Context, cfg SandboxConfig) (Sandbox, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return Sandbox{}, fmt.Errorf("sandbox: %w", err)
@@ -105,9 +105,7 @@ func startSandbox(cfg SandboxConfig) (Sandbox, error) {
 	if err := setUpNamespaces(sb, cfg); err != nil {
 		return Sandbox{}, err
 	}
-	if sb.Shm, err = mountShm(cfg); err != nil {
-		return Sandbox{}, err
-	}
+	sb.Shm = cfg.shm()
 	return sb, writeJSON(cfg.Dir, sandboxFile, sb)
 }
 
@@ -146,23 +144,41 @@ func startPause(cfg SandboxConfig) (proc, error) {
 	return findProc(child.Pid)
 }
 
-func mountShm(cfg SandboxConfig) (string, error) {
+// shm is where the pod's /dev/shm lies on the host.
+func (cfg SandboxConfig) shm() string {
 	if cfg.HostIPC {
-		return "/dev/shm", nil
+		return "/dev/shm"
 	}
-	size := cfg.ShmSize
+	return filepath.Join(cfg.Dir, "shm")
+}
+
+// MountShm makes the /dev/shm of a pod that has its own; it does nothing where
+// it is mounted. [StopSandbox] takes it away. It is not StartSandbox's because
+// systemd reads all of /proc/self/mountinfo after each mount, and only then
+// what it is asked on its bus: a scope that is wanted at that moment has to wait.
+func MountShm(cfg SandboxConfig) error {
+	if cfg.HostIPC {
+		return nil
+	}
+	size, shm := cfg.ShmSize, cfg.shm()
 	if size == 0 {
 		size = defaultShmSize
 	}
-	shm := filepath.Join(cfg.Dir, "shm")
 	if err := os.MkdirAll(shm, 0o700); err != nil {
-		return "", err
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, shm, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st); err != nil {
+		return fmt.Errorf("sandbox: %w", &os.PathError{Op: "statx", Path: shm, Err: err})
+	}
+	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return nil
 	}
 	err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, "mode=1777,size="+strconv.FormatInt(size, 10))
 	if err != nil {
-		return "", fmt.Errorf("mount %s: %w", shm, err)
+		return fmt.Errorf("sandbox: mount %s: %w", shm, err)
 	}
-	return shm, nil
+	return nil
 }
 
 // Alive says whether the pause process runs. Once it does not, the pod's

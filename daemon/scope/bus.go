@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -56,13 +58,9 @@ func newBus(log *slog.Logger) *bus {
 // dial connects to systemd itself if we may, which saves a hop and works while
 // dbus-daemon does not; else to the system bus.
 func dial() (*dbus.Conn, error) {
-	conn, err := dbus.Dial("unix:path=" + privateSocket)
+	conn, err := dialPrivate()
 	if err == nil {
-		// The number of the user: looking up its name would need cgo.
-		if err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err == nil {
-			return conn, nil
-		}
-		conn.Close()
+		return conn, nil
 	}
 	system, systemErr := dbus.ConnectSystemBus()
 	if systemErr != nil {
@@ -74,6 +72,24 @@ func dial() (*dbus.Conn, error) {
 		return nil, matchErr
 	}
 	return system, nil
+}
+
+func dialPrivate() (*dbus.Conn, error) {
+	socket, err := net.Dial("unix", privateSocket)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := dbus.NewConn(newJobSignals(socket))
+	if err != nil {
+		socket.Close()
+		return nil, err
+	}
+	// The number of the user: looking up its name would need cgo.
+	if err := conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(os.Getuid()))}); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
 }
 
 // connection is the one in use, or a new one.
@@ -171,7 +187,7 @@ func (b *bus) callOn(ctx context.Context, path dbus.ObjectPath, method string, a
 }
 
 func isLost(err error) bool {
-	return errors.Is(err, dbus.ErrClosed) || errors.Is(err, os.ErrClosed)
+	return errors.Is(err, dbus.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // job calls a method that starts a job on unit, and waits for the job's end.
