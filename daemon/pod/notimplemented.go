@@ -28,7 +28,6 @@ func NotImplemented(p *v1.Pod) []string {
 	}
 	u.add(len(s.EphemeralContainers) > 0, "spec.ephemeralContainers")
 	u.add(len(s.ReadinessGates) > 0, "spec.readinessGates")
-	u.add(s.AutomountServiceAccountToken != nil && *s.AutomountServiceAccountToken, "spec.automountServiceAccountToken")
 	u.placement(s)
 	u.add(s.RuntimeClassName != nil, "spec.runtimeClassName")
 	u.add(len(s.Overhead) > 0, "spec.overhead")
@@ -69,7 +68,7 @@ func (u *unused) container(c *v1.Container, at string) {
 
 // volumeKinds are those that storage/volume makes, as fields of VolumeSource
 // and of VolumeProjection.
-var volumeKinds = []string{"emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"}
+var volumeKinds = []string{"emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected", "serviceAccountToken"}
 
 func (u *unused) volume(v *v1.Volume, at string) {
 	for _, kind := range sources(v.VolumeSource) {

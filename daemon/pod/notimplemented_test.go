@@ -21,7 +21,7 @@ spec:
   volumes:
   - {name: ours, emptyDir: {}}
   - {name: claim, persistentVolumeClaim: {claimName: c}}
-  - {name: token, projected: {sources: [{secret: {name: s}}, {serviceAccountToken: {path: t}}]}}
+  - {name: token, projected: {sources: [{secret: {name: s}}, {clusterTrustBundle: {path: t}}]}}
 `
 	var p v1.Pod
 	if err := yaml.UnmarshalStrict([]byte(text), &p); err != nil {
@@ -29,7 +29,7 @@ spec:
 	}
 	want := []string{
 		"spec.containers[0].env[1].valueFrom.fileKeyRef",
-		"spec.volumes[1].persistentVolumeClaim", "spec.volumes[2].projected.sources[1].serviceAccountToken",
+		"spec.volumes[1].persistentVolumeClaim", "spec.volumes[2].projected.sources[1].clusterTrustBundle",
 		"spec.nodeSelector", "spec.priorityClassName",
 	}
 	if got := NotImplemented(&p); !slices.Equal(got, want) {

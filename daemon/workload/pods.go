@@ -48,6 +48,10 @@ type Input struct {
 	Gone     map[types.UID]bool        // nothing of these is left on their host
 	Now      time.Time
 	UID      func(manifests.Key) types.UID // mints a new pod's UID
+
+	// Account is the service account of that namespace and name, nil if there is
+	// none; as a whole nil: there are no accounts, and no pod gets a token.
+	Account func(namespace, name string) *v1.ServiceAccount
 }
 
 // DeclaredPods decides about pods that files declare as such: one that is
@@ -99,6 +103,9 @@ func create(declared *v1.Pod, in Input, key manifests.Key) *v1.Pod {
 	pod.CreationTimestamp = metav1.NewTime(in.Now.Truncate(time.Second))
 	pod.Generation = 1
 	pod.Spec.NodeName = cmp.Or(pod.Spec.NodeName, in.Node)
+	if in.Account != nil {
+		MountToken(pod, in.Account(pod.Namespace, pod.Spec.ServiceAccountName))
+	}
 	pod.Status = v1.PodStatus{Phase: v1.PodPending, QOSClass: qos.ComputePodQOS(pod)}
 	return pod
 }
@@ -136,6 +143,7 @@ func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	next.Labels, next.Annotations = declared.Labels, declared.Annotations
 	next.Spec = *declared.Spec.DeepCopy()
 	next.Spec.NodeName = cmp.Or(declared.Spec.NodeName, decided.Spec.NodeName)
+	keepToken(next, decided)
 	sameSpec := equality.Semantic.DeepEqual(next.Spec, decided.Spec)
 	if sameSpec && equality.Semantic.DeepEqual(next.Labels, decided.Labels) &&
 		equality.Semantic.DeepEqual(next.Annotations, decided.Annotations) {

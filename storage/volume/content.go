@@ -154,7 +154,10 @@ func projection(pod *v1.Pod, volume string, source v1.VolumeProjection, mode *in
 	case source.DownwardAPI != nil:
 		return fromPod(pod, source.DownwardAPI.Items, mode, node)
 	case source.ServiceAccountToken != nil:
-		return nil, &NotYet{Volume: volume, Kind: "serviceAccountToken"}
+		if node.Token == nil {
+			return nil, &NotYet{Volume: volume, Kind: "serviceAccountToken"}
+		}
+		return fromToken(pod, source.ServiceAccountToken, mode, node)
 	case source.ClusterTrustBundle != nil:
 		return nil, &NotYet{Volume: volume, Kind: "clusterTrustBundle"}
 	case source.PodCertificate != nil:

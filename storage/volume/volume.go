@@ -39,6 +39,9 @@ type NodeInfo struct {
 	// RecursiveReadOnly says that the runtime can make a mount and all mounts below it read-only (mount_setattr(2),
 	// Linux 5.12).
 	RecursiveReadOnly bool
+	// Token is the service account token that a projection asks for: the same one each time until it must be renewed.
+	// Nil: there are none.
+	Token func(*v1.Pod, *v1.ServiceAccountTokenProjection) (string, error)
 }
 
 // File is one file of a configMap, secret, downwardAPI or projected volume.
