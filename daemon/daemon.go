@@ -80,8 +80,9 @@ type Daemon struct {
 	filed    map[manifests.Key]bool    // objects that files declare, other than those the API wrote
 	looks    looks                     // which controllers are to look again
 
-	host  *host
-	agent *agent.Agent
+	host   *host
+	tokens *tokens
+	agent  *agent.Agent
 }
 
 // Run runs shoald until ctx ends. Pods go on without it.
@@ -99,6 +100,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer d.closeStore()
+	var err error
+	if d.tokens, err = openTokens(d); err != nil {
+		return err
+	}
 	h, err := openHost(ctx, d)
 	if err != nil {
 		return unlessEnded(ctx, err)
@@ -365,6 +370,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 			d.compact()
 			d.host.podsDecided(d.pods())
 			d.host.check(ctx)
+			d.agent.Refresh(d.tokens.due())
 			notify("STATUS=" + d.summary())
 		case <-d.looks.timer.C:
 		case <-watchdog.C:
@@ -439,7 +445,9 @@ func (d *Daemon) fold(keys []manifests.Key) {
 			d.Log.Error("can't read an object", "key", key.String(), "err", err)
 			continue
 		}
-		changes = d.change(changes, key, obj)
+		if old, _ := d.view.Get(key); obj != nil || !d.isImplied(key, old) {
+			changes = d.change(changes, key, obj)
+		}
 		if key.Namespace != "" {
 			touched[key.Namespace] = true
 		}
@@ -447,7 +455,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 	d.count(changes)
 	// Namespaces come before what is in them and go after it.
 	before, after := d.namespaces(touched)
-	all := slices.Concat(before, changes, after)
+	all := slices.Concat(before, changes, d.accounts(slices.Concat(before, after), touched), after)
 	olds := make([]view.Object, len(all))
 	for i, c := range all {
 		olds[i], _ = d.view.Get(c.Key)
@@ -458,7 +466,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 	}
 	for _, c := range changes {
 		switch c.Key.Kind {
-		case "ConfigMap", "Secret":
+		case "ConfigMap", "Secret", "ServiceAccount":
 			d.agent.Look(c.Key.Namespace)
 		case "Pod":
 			d.host.podsChanged()

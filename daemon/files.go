@@ -27,7 +27,7 @@ const reasonNotImplemented = "NotImplemented"
 
 // implemented are the kinds that this version acts upon.
 var implemented = map[schema.GroupKind]bool{
-	{Kind: "Pod"}: true, {Kind: "ConfigMap"}: true, {Kind: "Secret"}: true, {Kind: "Namespace"}: true,
+	{Kind: "Pod"}: true, {Kind: "ConfigMap"}: true, {Kind: "Secret"}: true, {Kind: "ServiceAccount"}: true, {Kind: "Namespace"}: true,
 	workload.KindDeployment: true, workload.KindReplicaSet: true, workload.KindDaemonSet: true,
 	workload.KindDisruptionBudget: true, workload.KindControllerRevision: true,
 }
@@ -154,7 +154,8 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 	in := workload.Input{
 		Node: d.Config.Node, Now: d.Now(), Gone: d.gone,
 		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
-		UID: func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
+		Account: d.account,
+		UID:     func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
 	}
 	for _, key := range keys {
 		if p := d.declared[key]; p != nil {
@@ -279,6 +280,7 @@ func (d *Daemon) publishStatus(ctx context.Context, p *v1.Pod, status v1.PodStat
 		}
 		if gone {
 			d.gone[p.UID] = true
+			d.tokens.forget(p.UID)
 			d.decidePods([]manifests.Key{key})
 			d.look(key)
 			return

@@ -202,7 +202,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Run: d.path("run/shoal/pods"), Lib: d.path("var/lib/shoal/pods"), Log: d.path("var/log/pods"),
 		Node:           h.node,
 		Limits:         h.limits,
-		Volumes:        volume.NodeInfo{Allocatable: h.capacity, RecursiveReadOnly: setsMountsRecursively()},
+		Volumes:        volume.NodeInfo{Allocatable: h.capacity, RecursiveReadOnly: setsMountsRecursively(), Token: d.tokens.Projected},
 		Scopes:         h.scopes,
 		Containers:     h.runtime,
 		Images:         h.images,

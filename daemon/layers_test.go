@@ -32,6 +32,8 @@ var layers = map[string][]string{
 
 	"daemon/footprint":   {},
 	"daemon/podsecurity": {},
+	"daemon/identity":    {},
+	"daemon/token":       {},
 
 	"daemon/prober":     {"daemon/probe"},
 	"daemon/scope":      {},
@@ -54,7 +56,7 @@ var layers = map[string][]string{
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
 		"daemon/stats", "daemon/metrics",
 		"daemon/footprint",
-		"daemon/podsecurity",
+		"daemon/podsecurity", "daemon/identity", "daemon/token",
 		"daemon/credential", "daemon/pressure",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},

@@ -24,7 +24,8 @@ func (d *Daemon) count(changes []view.Change) {
 		if c.Key.Namespace == "" {
 			continue
 		}
-		_, had := d.view.Get(c.Key)
+		old, had := d.view.Get(c.Key)
+		had = had && !d.isImplied(c.Key, old)
 		switch {
 		case c.Object != nil && !had:
 			d.used[c.Key.Namespace]++
@@ -72,10 +73,13 @@ func (d *Daemon) implied(name string) view.Object {
 	ns.Name = name
 	ns.UID = view.UID(d.cluster, manifests.Key{Kind: "Namespace", Name: name}, 0)
 	ns.Labels = map[string]string{v1.LabelMetadataName: name}
-	ns.CreationTimestamp = metav1.NewTime(d.started.Truncate(time.Second))
+	ns.CreationTimestamp = d.impliedSince()
 	ns.Status.Phase = v1.NamespaceActive
 	return ns
 }
+
+// impliedSince is when objects that nobody declares were made.
+func (d *Daemon) impliedSince() metav1.Time { return metav1.NewTime(d.started.Truncate(time.Second)) }
 
 // terminate shows a namespace as one that is being deleted.
 func terminate(obj view.Object, since time.Time) {

@@ -25,7 +25,7 @@ func (d *Daemon) serveAPI(ctx context.Context) error {
 	}
 	s := api.New(api.Config{
 		Usage: usage{d}, Metrics: d.host.metrics,
-		View: d.view, Writer: writer{d}, Pods: running{d.agent}, Shoal: d,
+		View: d.view, Writer: writer{d}, Pods: running{d.agent}, Shoal: d, Tokens: d.tokens,
 		Node: d.Config.Node, Version: d.Version, Now: d.Now, Log: d.Log,
 	})
 	d.host.requests.Store(s)

@@ -88,6 +88,10 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if key.Kind == "Node" || key.Kind == "Event" {
 		return nil, forbidden(key, "it is written by its node alone")
 	}
+	if p, ok := obj.(*v1.Pod); ok && !exists && d.account(p.Namespace, p.Spec.ServiceAccountName) == nil {
+		return nil, forbidden(key, fmt.Sprintf("error looking up service account %s/%s: serviceaccount %q not found",
+			p.Namespace, p.Spec.ServiceAccountName, p.Spec.ServiceAccountName))
+	}
 	if warnings, err = d.applyStandards(key, obj, old); err != nil {
 		return nil, err
 	}
@@ -165,6 +169,9 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	if p := o.Preconditions; p.UID != nil && *p.UID != old.GetUID() ||
 		p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
 		return nil, apierrors.NewConflict(resourceOf(key), key.Name, errors.New("the precondition does not hold: the object is another by now"))
+	}
+	if d.isImplied(key, old) && key.GroupKind() == accountKind {
+		return nil, apierrors.NewMethodNotSupported(resourceOf(key), "delete of the default one, which every namespace has,")
 	}
 	if declared, ok := d.overridden(key); ok {
 		return nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: delete that file, or the object in it", declared.Pos.File, d.Config.Node))

@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/storage/volume"
 )
@@ -78,6 +79,18 @@ func (w *worker) volumesFailed(err error) {
 func (w *worker) stale() {
 	if slices.ContainsFunc(w.pod.Spec.Volumes, volume.HasContent) {
 		w.seen.Volumes.Stale = true
+	}
+}
+
+// Refresh has the volumes of pods brought up to date: tokens in them are to be
+// renewed.
+func (a *Agent) Refresh(pods []types.UID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, uid := range pods {
+		if w := a.workers[uid]; w != nil {
+			w.send(w.stale)
+		}
 	}
 }
 

@@ -141,8 +141,8 @@ func (s *Server) emptyNamespace(ctx context.Context, t target, opts DeleteOption
 	for range 2 {
 		inner.DryRun = dry || opts.DryRun
 		for _, c := range contents {
-			if _, err := s.Writer.Delete(ctx, c.key(), inner); err != nil && !apierrors.IsNotFound(err) {
-				return err
+			if _, err := s.Writer.Delete(ctx, c.key(), inner); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsMethodNotSupported(err) {
+				return err // but what every namespace has goes with it
 			}
 		}
 		dry = false
@@ -177,7 +177,7 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t targ
 		one := t
 		one.name = o.GetName()
 		out, err := s.Writer.Delete(r.Context(), one.key(), opts)
-		if apierrors.IsNotFound(err) {
+		if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
 			continue
 		}
 		if err != nil {

@@ -18,8 +18,8 @@ var verbs = []string{"create", "delete", "deletecollection", "get", "list", "pat
 
 // verbs are what a client may do to objects of the kind.
 func (r *resource) verbs() []string {
-	if r.readOnly != nil {
-		return r.readOnly
+	if r.only != nil {
+		return r.only
 	}
 	return verbs
 }

@@ -17,7 +17,7 @@ import (
 type resource struct {
 	openapi.Resource
 	subresources []subresource
-	readOnly     []string // verbs of a kind that is measured and never written; nil: all
+	only         []string // verbs of a kind that is no object: measured, or answered and not kept; nil: all
 }
 
 type subresource struct {
@@ -70,6 +70,9 @@ func loadKinds() *kinds {
 			r.subresources = podSubresources
 		} else if scales(r) {
 			r.subresources = scaleSubresources
+		}
+		if r.gvk() == (schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}) {
+			r.subresources = accountSubresources
 		}
 		k.all = append(k.all, r)
 		k.byPath[r.gv().WithResource(r.Resource.Resource)] = r

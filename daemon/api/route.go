@@ -90,7 +90,7 @@ func (k *kinds) target(gv schema.GroupVersion, rest string) (target, bool) {
 
 func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, t target, q url.Values) error {
 	switch {
-	case t.readOnly != nil:
+	case t.only != nil:
 		return s.usage(w, r, t, q)
 	case t.sub != "":
 		return s.subresource(w, r, t, q)
@@ -144,6 +144,8 @@ func (s *Server) subresource(w http.ResponseWriter, r *http.Request, t target, q
 		return s.evict(w, r, t, q)
 	case t.sub == "scale" && scales(t.resource):
 		return s.scale(w, r, t, q)
+	case isAccountToken(t) && r.Method == http.MethodPost && s.Tokens != nil:
+		return s.issueToken(w, r, t)
 	case missing[t.sub] != "":
 		return errNotHere("%s", missing[t.sub])
 	}

@@ -96,6 +96,7 @@ type Config struct {
 	View    *view.View
 	Writer  Writer
 	Pods    Pods         // nil: logs, exec, attach and port-forward answer 501
+	Tokens  Tokens       // nil: no tokens are made or checked
 	Shoal   Shoal        // nil: /shoal answers 404
 	Usage   Usage        // nil: metrics.k8s.io and stats answer 404
 	Metrics http.Handler // answers /metrics and below; nil: 404
@@ -149,6 +150,10 @@ func New(c Config) *Server {
 	s.mux.HandleFunc("GET /apis/{group}/{version}", s.resources)
 	s.mux.HandleFunc("/api/{version}/{rest...}", s.objects)
 	s.mux.HandleFunc("/apis/{group}/{version}/{rest...}", s.objects)
+	if c.Tokens != nil {
+		s.tokenRoutes()
+		s.kinds.all = append(s.kinds.all, tokenReviews)
+	}
 	if c.Shoal != nil {
 		s.shoalRoutes()
 	}

@@ -40,7 +40,7 @@ func (k *kinds) addUsage() {
 	for _, gvk := range slices.SortedFunc(maps.Keys(usageKinds), func(a, b schema.GroupVersionKind) int { return strings.Compare(a.Kind, b.Kind) }) {
 		one := usageKinds[gvk]
 		one.Group, one.Version, one.Kind = gvk.Group, gvk.Version, gvk.Kind
-		r := &resource{Resource: one, readOnly: []string{"get", "list"}}
+		r := &resource{Resource: one, only: []string{"get", "list"}}
 		k.all = append(k.all, r)
 		k.byPath[r.gv().WithResource(one.Resource)] = r
 	}

@@ -173,7 +173,7 @@ func suggest(key toml.Key) string {
 	for _, known := range []string{
 		"node", "cluster_domain", "labels", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
 		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "plain_http", "ca_file", "mirrors",
-		"max_size", "max_files", "metrics", "listen", "max_pods", "security", "allowed_unsafe_sysctls",
+		"max_size", "max_files", "metrics", "listen", "max_pods", "security", "allowed_unsafe_sysctls", "service_account_issuer",
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
 		"credential_provider_dir", "pods", "ended_threshold",
 	} {
@@ -203,6 +203,9 @@ func (c *Config) setDefaults(hostname string) {
 	}
 	c.Images.setDefaults()
 	c.Pods.setDefaults()
+	if c.Security.ServiceAccountIssuer == "" {
+		c.Security.ServiceAccountIssuer = "https://kubernetes.default.svc." + c.Domain
+	}
 	if c.Runtime.MaxPods == 0 {
 		c.Runtime.MaxPods = 110
 	}

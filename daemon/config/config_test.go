@@ -39,6 +39,7 @@ func TestErrorsNameLineKeyAndCure(t *testing.T) {
 		{"[metrics]\nlisten = \"[::]:9479\"\n", `f: metrics.listen = "[::]:9479": only loopback is allowed`},
 		{"[metrics]\nlisten = \"192.0.2.1:9479\"\n", `f: metrics.listen = "192.0.2.1:9479": only loopback is allowed, as nobody has to prove who they are: want "127.0.0.1:9479"`},
 		{"[runtime]\nmax_pods = -1\n", `f: runtime.max_pods = "-1": want a positive number`},
+		{"[security]\nservice_account_issuer = \"web1\"\n", `f: security.service_account_issuer = "web1": want "https://HOST[/PATH]"`},
 		{"[network]\npod_cidrs = [\"10.0.0.0\"]\n", `f:2: `},
 	} {
 		_, err := Parse("f", []byte(test.file), "host")

@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+var accountKind = schema.GroupKind{Kind: "ServiceAccount"}
+
+// defaultAccount is the service account that every namespace has, whether or
+// not somebody declares it.
+func defaultAccount(namespace string) manifests.Key {
+	return manifests.Key{Kind: "ServiceAccount", Namespace: namespace, Name: "default"}
+}
+
+// isImplied says whether an object is there without anybody having declared it:
+// its UID follows from its key alone.
+func (d *Daemon) isImplied(key manifests.Key, o view.Object) bool {
+	return o != nil && o.GetUID() == view.UID(d.cluster, key, 0)
+}
+
+// accounts are the changes of implied service accounts of the namespaces whose
+// changes these are. One that is declared is left alone.
+func (d *Daemon) accounts(namespaces []view.Change, touched map[string]bool) []view.Change {
+	changed := make(map[string]view.Object)
+	for _, c := range namespaces {
+		changed[c.Key.Name] = c.Object
+	}
+	var changes []view.Change
+	for name := range touched {
+		ns, is := changed[name]
+		if !is {
+			ns, _ = d.view.Get(manifests.Key{Kind: "Namespace", Name: name})
+		}
+		key := defaultAccount(name)
+		if declared, err := d.object(key); err != nil || declared != nil {
+			continue
+		}
+		var account view.Object
+		if ns != nil {
+			account = d.impliedAccount(key)
+		}
+		changes = d.change(changes, key, account)
+	}
+	return changes
+}
+
+func (d *Daemon) impliedAccount(key manifests.Key) view.Object {
+	a := &v1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}}
+	a.Namespace, a.Name, a.UID = key.Namespace, key.Name, view.UID(d.cluster, key, 0)
+	a.CreationTimestamp = d.impliedSince()
+	return a
+}
+
+// account is what workload asks for.
+func (d *Daemon) account(namespace, name string) *v1.ServiceAccount {
+	o, ok := d.view.Get(manifests.Key{Kind: accountKind.Kind, Namespace: namespace, Name: name})
+	if !ok {
+		return nil
+	}
+	a, _ := o.(*v1.ServiceAccount)
+	return a
+}
