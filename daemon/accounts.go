@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"fmt"
+
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -64,4 +66,14 @@ func (d *Daemon) account(namespace, name string) *v1.ServiceAccount {
 	}
 	a, _ := o.(*v1.ServiceAccount)
 	return a
+}
+
+// lacksAccount says why a pod can't be made: its service account is not there.
+// One that a file declares may be; it waits for its token.
+func (d *Daemon) lacksAccount(p *v1.Pod) string {
+	name := p.Spec.ServiceAccountName
+	if d.account(p.Namespace, name) != nil {
+		return ""
+	}
+	return fmt.Sprintf("error looking up service account %s/%s: serviceaccount %q not found", p.Namespace, name, name)
 }

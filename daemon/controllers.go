@@ -154,6 +154,9 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 		Filed: func(key manifests.Key) bool { return d.filed[key] },
 		Gone:  func(uid types.UID) bool { return d.gone[uid] },
 		Admit: func(p *v1.Pod) error {
+			if why := d.lacksAccount(p); why != "" {
+				return forbidden(podKey(p), why)
+			}
 			if v := d.verdictOn(p, nil); v.Refused != "" {
 				return forbidden(podKey(p), v.Refused)
 			}

@@ -88,9 +88,8 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if key.Kind == "Node" || key.Kind == "Event" {
 		return nil, forbidden(key, "it is written by its node alone")
 	}
-	if p, ok := obj.(*v1.Pod); ok && !exists && d.account(p.Namespace, p.Spec.ServiceAccountName) == nil {
-		return nil, forbidden(key, fmt.Sprintf("error looking up service account %s/%s: serviceaccount %q not found",
-			p.Namespace, p.Spec.ServiceAccountName, p.Spec.ServiceAccountName))
+	if p, ok := obj.(*v1.Pod); ok && !exists && d.lacksAccount(p) != "" {
+		return nil, forbidden(key, d.lacksAccount(p))
 	}
 	if warnings, err = d.applyStandards(key, obj, old); err != nil {
 		return nil, err

@@ -44,12 +44,12 @@ func TestEveryContainerGetsTheTokenAndAnUnchangedFileChangesNothing(t *testing.T
 	if errs := manifests.Validate(made); len(errs) > 0 {
 		t.Error(errs)
 	}
-	if updated, why := updateInPlace(made, declared); updated != nil || why != "" {
+	if updated, why := UpdateInPlace(made, declared); updated != nil || why != "" {
 		t.Errorf("the file as it was is an edit: %+v, %q", updated, why)
 	}
 	edited := declared.DeepCopy()
 	edited.Spec.Containers[0].Image = "y"
-	updated, why := updateInPlace(made, edited)
+	updated, why := UpdateInPlace(made, edited)
 	if why != "" || updated == nil || len(updated.Spec.Containers[0].VolumeMounts) != 2 || len(updated.Spec.Volumes) != 2 {
 		t.Errorf("an edit loses the token: %+v, %q", updated, why)
 	}
@@ -57,7 +57,7 @@ func TestEveryContainerGetsTheTokenAndAnUnchangedFileChangesNothing(t *testing.T
 
 func TestAPodOfAnOlderVersionStaysWithoutToken(t *testing.T) {
 	declared, _ := makeOne(t, two, nil)
-	if updated, why := updateInPlace(declared, declared.DeepCopy()); updated != nil || why != "" {
+	if updated, why := UpdateInPlace(declared, declared.DeepCopy()); updated != nil || why != "" {
 		t.Errorf("it is changed: %+v, %q", updated, why)
 	}
 }

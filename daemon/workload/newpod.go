@@ -59,6 +59,9 @@ func (c Cluster) newPod(template *v1.PodTemplateSpec, owner view.Object, kind sc
 	p.CreationTimestamp = metav1.NewTime(c.Now.Truncate(time.Second))
 	p.Generation = 1
 	p.Spec.NodeName = cmp.Or(p.Spec.NodeName, c.Node)
+	account, _ := c.Objects.Get(manifests.Key{Kind: "ServiceAccount", Namespace: p.Namespace, Name: p.Spec.ServiceAccountName})
+	of, _ := account.(*v1.ServiceAccount)
+	MountToken(p, of)
 	p.Status = v1.PodStatus{Phase: v1.PodPending, QOSClass: qos.ComputePodQOS(p)}
 	return p
 }

@@ -28,13 +28,13 @@ func TestAppArmorProfilesAreEnforced(t *testing.T) {
 	}
 	drop(t, "aa-default", confined("aa-default", "{}"))
 	await(t, "shoal-default (enforce)\nwritten", "shoal logs aa-default")
-	if got := shell(t, `shoal exec aa-default -- sh -c 'cat /proc/self/attr/current; mount -t tmpfs x /mnt 2>&1; true'`); !strings.HasPrefix(got, "shoal-default (enforce)\n") {
+	if got := shell(t, `shoal exec aa-default -- sh -c 'cat /proc/self/attr/current; true'`); !strings.HasPrefix(got, "shoal-default (enforce)\n") {
 		t.Errorf("exec runs under %q", got)
 	}
 
 	drop(t, "aa-explicit", confined("aa-explicit", "{appArmorProfile: {type: RuntimeDefault}, capabilities: {add: [SYS_ADMIN]}}"))
 	await(t, "shoal-default (enforce)\nwritten", "shoal logs aa-explicit")
-	if got := shell(t, `shoal exec aa-explicit -- mount -t tmpfs x /mnt 2>&1; true`); !strings.Contains(got, "denied") {
+	if got := shell(t, `if shoal exec aa-explicit -- mount -t tmpfs x /mnt 2>/dev/null; then echo mounted; else echo refused; fi`); got != "refused" {
 		t.Errorf("CAP_SYS_ADMIN under the default profile may mount: %q", got)
 	}
 
