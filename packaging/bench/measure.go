@@ -60,6 +60,7 @@ const (
 	nameBaseline = "crun run, same bundle"
 	nameCounted  = "the same, making netns, overlay and cgroup counted"
 	nameSystemd  = "systemd-run --scope, no container"
+	nameFloor    = "pause, scope, conmon and crun, all else made before: the least of this design"
 	namePodman   = "podman kube play"
 	nameShoal    = "Shoal"
 )
@@ -74,12 +75,17 @@ func contenders(ctx context.Context, p plan, s *shoal, r *reports, n *network) (
 		set(c)
 		return c
 	}
+	least, err := newFloor(ctx, as(func(*crun) {}))
+	if err != nil {
+		return nil, err
+	}
 	side := parallel()
 	entries := []entry{
 		{nameBare, as(func(c *crun) { c.bare = true }), side},
 		{nameBaseline, as(func(*crun) {}), side},
 		{nameCounted, as(func(c *crun) { c.counted = true }), side},
 		{nameSystemd, &systemdRun{}, side},
+		{nameFloor, least, side},
 		{nameShoal, s, 0},
 	}
 	if p.Podman {

@@ -17,6 +17,11 @@ type processes struct {
 func (p *processes) background(pod string, args ...string) error {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stderr = os.Stderr
+	return p.run(pod, cmd)
+}
+
+// run starts cmd as the pod's command.
+func (p *processes) run(pod string, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
