@@ -261,8 +261,13 @@ func (d *Daemon) adopt() error {
 	values := make(map[record.Name]json.RawMessage)
 	for _, p := range found {
 		name := record.Name{Section: record.Decisions, Key: podKey(p).String()}
-		if p.Spec.NodeName != d.Config.Node || hasUID(d.own.Entries[name].Value, p.UID) {
+		if p.Spec.NodeName != d.Config.Node {
 			continue
+		}
+		if decision := d.own.Entries[name].Value; hasUID(decision, p.UID) {
+			if p = withFound(decision, p); p == nil {
+				continue
+			}
 		}
 		if values[name], err = json.Marshal(p); err != nil {
 			return fmt.Errorf("adopt %s/%s: %w", p.Namespace, p.Name, err)

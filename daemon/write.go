@@ -94,6 +94,12 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if warnings, err = d.applyStandards(key, obj, old); err != nil {
 		return nil, err
 	}
+	if o.Subresource != "" {
+		if p := old.(*v1.Pod); !o.DryRun {
+			d.addEphemeral(p, obj.(*v1.Pod).Spec.EphemeralContainers)
+		}
+		return warnings, nil
+	}
 	if d.ownDecision(key) {
 		if !o.DryRun {
 			err = d.rewriteDecision(key, obj, old)
@@ -116,7 +122,7 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 		}
 		return warnings, nil
 	}
-	if err := writeObject(d.apiFile(key), obj); err != nil {
+	if err := writeObject(d.apiFile(key), undecided(obj)); err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
 	return warnings, nil

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -146,6 +149,10 @@ func story(t *testing.T, h *testHost, c client) {
 	})
 	step("logs", func(t *testing.T) { logsStory(t, h, c) })
 	step("exec", func(t *testing.T) { execStory(t, c) })
+	step("attach", func(t *testing.T) {
+		wants(must(t, c("attach", "web", "-i"), "given\n"), "given")
+	})
+	step("port-forward", func(t *testing.T) { forwardStory(t, c) })
 	step("watch", func(t *testing.T) {
 		w := start(t, c("get", "cm", "-w", "-o", "name"))
 		w.want("configmap/conf")
@@ -195,6 +202,33 @@ func logsStory(t *testing.T, h *testHost, c client) {
 	f.want("two")
 	write("three")
 	f.want("three")
+	f.cmd.Process.Kill()
+}
+
+// forwardStory reaches a server of this host through the fake node's pod.
+func forwardStory(t *testing.T, c client) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "from the pod") })}
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	f := start(t, c("port-forward", "--address=127.0.0.1", "pod/web", ":"+port))
+	addr := strings.Fields(f.want("Forwarding from"))[2]
+	for range 3 {
+		resp, err := http.Get("http://" + addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		http.DefaultClient.CloseIdleConnections()
+		if string(body) != "from the pod" || err != nil {
+			t.Errorf("got %q, %v", body, err)
+		}
+	}
 	f.cmd.Process.Kill()
 }
 

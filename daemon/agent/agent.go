@@ -197,5 +197,10 @@ func reference(p *v1.Pod, containerName string) v1.ObjectReference {
 			ref.FieldPath = "spec.containers{" + containerName + "}"
 		}
 	}
+	for _, c := range p.Spec.EphemeralContainers {
+		if c.Name == containerName {
+			ref.FieldPath = "spec.ephemeralContainers{" + containerName + "}"
+		}
+	}
 	return ref
 }

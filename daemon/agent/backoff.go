@@ -11,12 +11,12 @@ const reasonBackOff = "BackOff"
 // reportBackOff says that containers wait, once each time they begin to.
 func (w *worker) reportBackOff(old, now v1.PodStatus) {
 	before := make(map[string]v1.ContainerStatus)
-	for _, list := range [][]v1.ContainerStatus{old.InitContainerStatuses, old.ContainerStatuses} {
+	for _, list := range [][]v1.ContainerStatus{old.InitContainerStatuses, old.ContainerStatuses, old.EphemeralContainerStatuses} {
 		for _, c := range list {
 			before[c.Name] = c
 		}
 	}
-	for _, list := range [][]v1.ContainerStatus{now.InitContainerStatuses, now.ContainerStatuses} {
+	for _, list := range [][]v1.ContainerStatus{now.InitContainerStatuses, now.ContainerStatuses, now.EphemeralContainerStatuses} {
 		for _, c := range list {
 			waiting := c.State.Waiting
 			if waiting == nil {

@@ -279,7 +279,7 @@ func (w *worker) recoverFromStatus(ctx context.Context) {
 	if err := w.agent.takeDown(context.WithoutCancel(ctx), w.pod, ""); err != nil {
 		w.sandboxStays(err)
 	}
-	for _, list := range [][]v1.ContainerStatus{w.status.InitContainerStatuses, w.status.ContainerStatuses} {
+	for _, list := range [][]v1.ContainerStatus{w.status.InitContainerStatuses, w.status.ContainerStatuses, w.status.EphemeralContainerStatuses} {
 		for _, cs := range list {
 			if a := attemptFromStatus(cs, w.agent.cfg.Now()); a != nil {
 				if spec := w.spec(cs.Name); spec != nil {

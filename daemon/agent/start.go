@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -193,6 +194,14 @@ func (j job) createAndStart(ctx context.Context, cfg container.Config, img image
 	}
 	if cfg, err = cfg.Load(); err != nil {
 		return err
+	}
+	ns, err := j.targetNamespace(cfg.Container.Name)
+	if err != nil {
+		return err
+	}
+	if ns != nil {
+		defer ns.Close()
+		cfg.PIDNS = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
 	}
 	spec, err := container.Spec(cfg)
 	if err != nil {

@@ -248,6 +248,7 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 			w.begin(ctx, "", w.job().stopSandbox)
 		case pod.Start:
 			j, spec := w.job(), w.spec(do.Container)
+			j.target = w.targetBundle(do.Container)
 			w.begin(ctx, do.Container, func(ctx context.Context) func() { return j.start(ctx, spec, do.Number) })
 			w.making(do.Container)
 		case pod.Terminate:
@@ -285,6 +286,7 @@ type job struct {
 	cgroup  string
 	path    string // the cgroup's, from the root of the hierarchy
 	ips     []string
+	target  string // for an ephemeral container: the bundle of the one it looks at
 }
 
 func (w *worker) job() job {
@@ -465,6 +467,11 @@ func findContainer(p *v1.Pod, name string) *v1.Container {
 			if list[i].Name == name {
 				return &list[i]
 			}
+		}
+	}
+	for i := range p.Spec.EphemeralContainers {
+		if c := &p.Spec.EphemeralContainers[i]; c.Name == name {
+			return pod.Ephemeral(c)
 		}
 	}
 	return nil

@@ -28,6 +28,7 @@ type subresource struct {
 // podSubresources is what kubectl looks for in discovery before it tries.
 var podSubresources = []subresource{
 	{"attach", "", "", "PodAttachOptions", []string{"create", "get"}},
+	{"ephemeralcontainers", "", "", "Pod", []string{"get", "patch", "update"}},
 	{"eviction", "policy", "v1", "Eviction", []string{"create"}},
 	{"exec", "", "", "PodExecOptions", []string{"create", "get"}},
 	{"log", "", "", "Pod", []string{"get"}},

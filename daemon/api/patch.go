@@ -28,22 +28,34 @@ func init() {
 }
 
 func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target, q url.Values) error {
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil {
-		return unsupportedPatch(r.Header.Get("Content-Type"))
-	}
-	switch types.PatchType(kind) {
-	case types.ApplyPatchType, types.ApplyCBORPatchType:
-		return unsupportedMedia("server-side apply is not served by Shoal: use apply without --server-side")
-	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
-	default:
-		return unsupportedPatch(kind)
-	}
-	p, err := body(w, r)
+	next, err := patcher(w, r, t)
 	if err != nil {
 		return err
 	}
-	return s.change(w, r, t, q, func(old view.Object, strict strictness) (view.Object, []string, error) {
+	return s.change(w, r, t, q, next)
+}
+
+// changer makes the next version of an object, and warnings.
+type changer func(old view.Object, strict strictness) (view.Object, []string, error)
+
+// patcher applies the patch in a request's body.
+func patcher(w http.ResponseWriter, r *http.Request, t target) (changer, error) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil {
+		return nil, unsupportedPatch(r.Header.Get("Content-Type"))
+	}
+	switch types.PatchType(kind) {
+	case types.ApplyPatchType, types.ApplyCBORPatchType:
+		return nil, unsupportedMedia("server-side apply is not served by Shoal: use apply without --server-side")
+	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
+	default:
+		return nil, unsupportedPatch(kind)
+	}
+	p, err := body(w, r)
+	if err != nil {
+		return nil, err
+	}
+	return func(old view.Object, strict strictness) (view.Object, []string, error) {
 		o, err := as(old, t.gvk())
 		if err != nil {
 			return nil, nil, err
@@ -53,7 +65,7 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target, q url.V
 			return nil, nil, err
 		}
 		return decodePatched(patched, t, strict)
-	})
+	}, nil
 }
 
 // decodePatched reads an object after a patch: what does not fit its kind is

@@ -132,6 +132,8 @@ func (s *Server) subresource(w http.ResponseWriter, r *http.Request, t target, q
 	case t.sub == "status":
 		return apierrors.NewForbidden(t.gr(), t.name,
 			errNotHere("status is written by the node that runs the object, not through the API"))
+	case pod && t.sub == subEphemeral:
+		return s.ephemeralContainers(w, r, t, q)
 	case pod && t.sub == "log" && r.Method == http.MethodGet:
 		return s.log(w, r, t, q)
 	case pod && t.sub == "exec" && (r.Method == http.MethodGet || r.Method == http.MethodPost):

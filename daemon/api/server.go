@@ -36,6 +36,9 @@ type WriteOptions struct {
 	DryRun       bool // answer as if, change nothing
 	Create       bool // AlreadyExists if the object is there
 	FieldManager string
+	// Subresource is "" or "ephemeralcontainers": then only those of the pod
+	// change, and not what declares it.
+	Subresource string
 }
 
 // DeleteOptions says how to delete.

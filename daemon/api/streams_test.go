@@ -382,3 +382,44 @@ func TestConnectionsEndWithTheirClient(t *testing.T) {
 		}
 	}
 }
+
+func TestEphemeralContainersAreOnlyAdded(t *testing.T) {
+	c := newClient(t)
+	const pods = "/api/v1/namespaces/default/pods"
+	if got := c.status("POST", pods, `{"metadata":{"name":"p"},"spec":{"containers":[{"name":"main","image":"x"}]}}`, "application/json"); got != "201" {
+		t.Fatal(got)
+	}
+	patch := func(sub, text, kind string) string {
+		t.Helper()
+		return c.status("PATCH", pods+"/p"+sub, text, kind)
+	}
+	const strategic, jsonPatch = "application/strategic-merge-patch+json", "application/json-patch+json"
+	const look = `{"spec":{"ephemeralContainers":[{"name":"look","image":"y","targetContainerName":"main"}]}}`
+	for _, step := range []struct{ sub, text, kind, want string }{
+		{"", look, strategic, "422 "},
+		{"/ephemeralcontainers", look, strategic, "200"},
+		{"/ephemeralcontainers", look, strategic, "200"}, // again: nothing changes
+		{"/ephemeralcontainers", `{"metadata":{"labels":{"a":"b"}},"spec":{"ephemeralContainers":[{"name":"more","image":"y"}]}}`, strategic, "200"},
+		{"/ephemeralcontainers", `[{"op":"remove","path":"/spec/ephemeralContainers/0"}]`, jsonPatch, "422 "},
+		{"/ephemeralcontainers", `[{"op":"replace","path":"/spec/ephemeralContainers/0/image","value":"z"}]`, jsonPatch, "422 "},
+		{"/ephemeralcontainers", `{"spec":{"ephemeralContainers":[{"name":"main","image":"y"}]}}`, strategic, "422 "},
+		{"/ephemeralcontainers", `{"spec":{"ephemeralContainers":[{"name":"x","image":"y","targetContainerName":"none"}]}}`, strategic, "422 "},
+		{"/ephemeralcontainers", `{"metadata":{"resourceVersion":"1"},"spec":{"ephemeralContainers":[{"name":"late","image":"y"}]}}`, strategic, "409 "},
+		{"", `{"metadata":{"labels":{"c":"d"}}}`, strategic, "200"},
+	} {
+		if got := patch(step.sub, step.text, step.kind); !strings.HasPrefix(got, step.want) {
+			t.Errorf("%s %s: got %q, want %q", step.sub, step.text, got, step.want)
+		}
+	}
+	got, _ := as[v1.Pod](c, "GET", pods+"/p/ephemeralcontainers", "", nil)
+	var names []string
+	for _, e := range got.Spec.EphemeralContainers {
+		names = append(names, e.Name+" "+string(e.TerminationMessagePolicy))
+	}
+	if want := "[more File look File]"; fmt.Sprint(names) != want {
+		t.Errorf("ephemeral containers: got %v, want %s", names, want)
+	}
+	if want := "map[c:d]"; fmt.Sprint(got.Labels) != want {
+		t.Errorf("labels: got %v, want %s: only ephemeral containers count there", got.Labels, want)
+	}
+}

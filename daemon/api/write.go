@@ -135,7 +135,7 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target, q url.
 // change replaces an object by what next makes of it. What the system sets is
 // kept, whatever next says.
 func (s *Server) change(w http.ResponseWriter, r *http.Request, t target, q url.Values,
-	next func(old view.Object, strict strictness) (view.Object, []string, error)) error {
+	next changer) error {
 	strict, err := strictnessOf(q)
 	if err != nil {
 		return err
@@ -181,15 +181,8 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, t target, q url.
 
 // prepareChange checks and completes what is to replace old.
 func (s *Server) prepareChange(o, old view.Object, t target) (view.Object, error) {
-	if err := fitsPath(o, t); err != nil {
+	if err := matches(o, old, t); err != nil {
 		return nil, err
-	}
-	if rv := o.GetResourceVersion(); rv != "" && rv != old.GetResourceVersion() {
-		return nil, apierrors.NewConflict(t.gr(), t.name, errModified)
-	}
-	if uid := o.GetUID(); uid != "" && uid != old.GetUID() {
-		return nil, apierrors.NewConflict(t.gr(), t.name, fmt.Errorf(
-			"Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
 	}
 	o.SetNamespace(t.namespace)
 	o.SetName(t.name)
@@ -203,6 +196,21 @@ func (s *Server) prepareChange(o, old view.Object, t target) (view.Object, error
 		return nil, apierrors.NewInvalid(t.groupKind(), t.name, errs)
 	}
 	return o, nil
+}
+
+// matches says why o can't be the next version of old.
+func matches(o, old view.Object, t target) error {
+	if err := fitsPath(o, t); err != nil {
+		return err
+	}
+	if rv := o.GetResourceVersion(); rv != "" && rv != old.GetResourceVersion() {
+		return apierrors.NewConflict(t.gr(), t.name, errModified)
+	}
+	if uid := o.GetUID(); uid != "" && uid != old.GetUID() {
+		return apierrors.NewConflict(t.gr(), t.name, fmt.Errorf(
+			"Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
+	}
+	return nil
 }
 
 // What conflicts and refusals say, in upstream's words.

@@ -19,6 +19,7 @@ type Config struct {
 	Env       []string     // the container's own environment, "K=V", resolved, in order
 	Mounts    []Mount      // volumes, hosts, resolv.conf, termination log
 	Sandbox   Sandbox      // namespaces to join
+	PIDNS     string       // a PID namespace to join instead of a new one: a target container's
 
 	CgroupParent string                // the pod's cgroup relative to the cgroup v2 root; empty: no cgroups
 	Resources    *specs.LinuxResources // limits of the container's own cgroup; ignored without CgroupParent

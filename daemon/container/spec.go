@@ -111,6 +111,8 @@ func namespaces(cfg Config, sc *v1.SecurityContext) []specs.LinuxNamespace {
 	case cfg.Pod.Spec.HostPID:
 	case share != nil && *share:
 		join(specs.PIDNamespace, cfg.Sandbox.PIDNS)
+	case cfg.PIDNS != "":
+		join(specs.PIDNamespace, cfg.PIDNS)
 	default:
 		list = append(list, specs.LinuxNamespace{Type: specs.PIDNamespace})
 	}

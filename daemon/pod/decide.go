@@ -111,6 +111,7 @@ func (d *decider) decide() {
 	default:
 		d.refreshVolumes()
 		d.resizeSandbox()
+		d.runEphemeral()
 		d.runContainers()
 	}
 }
@@ -132,6 +133,9 @@ func (d *decider) stopAll(grace time.Duration, reason string) {
 	mainAlive := false
 	for _, c := range d.pod.Spec.Containers {
 		mainAlive = d.stop(c.Name, grace, reason) || mainAlive
+	}
+	for _, c := range d.pod.Spec.EphemeralContainers {
+		d.stop(c.Name, grace, reason) // nobody waits for them
 	}
 	waiting := mainAlive
 	for _, c := range slices.Backward(d.pod.Spec.InitContainers) {

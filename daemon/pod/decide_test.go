@@ -49,6 +49,7 @@ var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 //	hook NAME done|failed   the hook under way ended
 //	dies                    the daemon is killed and started again: hooks are not under way any more
 //	condition TYPE STATUS   somebody sets a condition of the pod
+//	debug NAME              an ephemeral container is added
 func TestStories(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.txtar")
 	if len(files) == 0 {
@@ -156,6 +157,11 @@ func (h *host) step(f []string) {
 			h.t.Fatal(err)
 		}
 		h.container(f[1]).Resources = r
+	case "debug":
+		h.pod.Generation++
+		h.pod.Spec.EphemeralContainers = append(h.pod.Spec.EphemeralContainers, v1.EphemeralContainer{
+			EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: f[1], Image: "tools:1"},
+		})
 	case "stubborn":
 		h.stubborn[f[1]] = true
 	case "outgrown":
@@ -196,6 +202,11 @@ func (h *host) container(name string) *v1.Container {
 			if list[i].Name == name {
 				return &list[i]
 			}
+		}
+	}
+	for i := range h.pod.Spec.EphemeralContainers {
+		if c := &h.pod.Spec.EphemeralContainers[i]; c.Name == name {
+			return Ephemeral(c)
 		}
 	}
 	h.t.Fatalf("no container %q", name)
@@ -283,16 +294,16 @@ func (h *host) report(d Decision) {
 			fmt.Fprint(&h.out, " restarting-all")
 		}
 	}
-	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses} {
+	for _, list := range [][]v1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
 		for _, c := range list {
 			fmt.Fprintf(&h.out, "; %s", c.Name)
 			switch {
 			case c.State.Running != nil:
 				fmt.Fprint(&h.out, " running")
-				if !*c.Started {
+				if c.Started != nil && !*c.Started {
 					fmt.Fprint(&h.out, " not started")
 				}
-				if !c.Ready && (h.hasProbe(c.Name) || !*c.Started) {
+				if !c.Ready && (h.hasProbe(c.Name) || c.Started != nil && !*c.Started) {
 					fmt.Fprint(&h.out, " unready")
 				}
 			case c.State.Terminated != nil:

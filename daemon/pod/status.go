@@ -60,6 +60,7 @@ func (d *decider) status() v1.PodStatus {
 	for i := range d.pod.Spec.Containers {
 		s.ContainerStatuses = append(s.ContainerStatuses, d.containerStatus(&d.pod.Spec.Containers[i], waiting))
 	}
+	s.EphemeralContainerStatuses = d.ephemeralStatuses()
 	s.Phase = d.phase(s)
 	if len(s.PodIPs) == 0 && over(s.Phase) {
 		s.PodIP, s.PodIPs = old.PodIP, old.PodIPs // of a pod that is over people still ask what it was
@@ -115,6 +116,9 @@ func (d *decider) containerStatus(c *v1.Container, waiting string) v1.ContainerS
 // waits, and its exit is its last termination state.
 func (d *decider) willStart(c *v1.Container, seen Container) bool {
 	if d.pod.DeletionTimestamp != nil || d.failed != nil || over(d.pod.Status.Phase) {
+		return false
+	}
+	if d.isEphemeral(c.Name) {
 		return false
 	}
 	if seen.Making || seen.Failure != nil || seen.Current.Reset {

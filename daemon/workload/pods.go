@@ -144,6 +144,7 @@ func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	next.Spec = *declared.Spec.DeepCopy()
 	next.Spec.NodeName = cmp.Or(declared.Spec.NodeName, decided.Spec.NodeName)
 	keepToken(next, decided)
+	next.Spec.EphemeralContainers = decided.Spec.EphemeralContainers // never declared: they belong to this very pod
 	sameSpec := equality.Semantic.DeepEqual(next.Spec, decided.Spec)
 	if sameSpec && equality.Semantic.DeepEqual(next.Labels, decided.Labels) &&
 		equality.Semantic.DeepEqual(next.Annotations, decided.Annotations) {
