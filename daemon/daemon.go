@@ -139,6 +139,11 @@ func (d *Daemon) openStore() error {
 	if err := os.MkdirAll(lib, 0o711); err != nil {
 		return fmt.Errorf("make %s: %w", lib, err)
 	}
+	// Before others make it on their way to something that only root may see: the
+	// group shoal passes it to the API's socket.
+	if err := os.MkdirAll(d.path("run/shoal"), 0o755); err != nil {
+		return fmt.Errorf("make /run/shoal: %w", err)
+	}
 	store, err := record.Open(filepath.Join(lib, "store.db"), d.Log)
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*p
 	if err != nil {
 		return nil, err
 	}
-	if err := j.createAndStart(ctx, cfg, img); err != nil {
+	if err := j.createAndStart(ctx, cfg, img, attempt); err != nil {
 		left := j.w.agent.removeAttempt(context.WithoutCancel(ctx), j.w.uid, c.Name, number)
 		if left == nil && ctx.Err() == nil && isStartError(err) {
 			j.w.agent.cfg.Events.Warning(reference(j.pod, c.Name), "Failed", "Error: %v", err)
@@ -184,7 +184,7 @@ func (w *worker) containerState(name string) *containerState {
 	return cs
 }
 
-func (j job) createAndStart(ctx context.Context, cfg container.Config, img image.Image) error {
+func (j job) createAndStart(ctx context.Context, cfg container.Config, img image.Image, attempt *pod.Attempt) error {
 	defer j.w.agent.timed(tookContainer)()
 	var err error
 	// Writable also for readOnlyRootFilesystem: the runtime makes mount points in
@@ -207,6 +207,7 @@ func (j job) createAndStart(ctx context.Context, cfg container.Config, img image
 	if err != nil {
 		return err
 	}
+	attempt.User = identity(spec)
 	var cgroup *os.File
 	if j.cgroup != "" {
 		if cgroup, err = os.Open(filepath.Join(j.cgroup, "init")); err != nil {

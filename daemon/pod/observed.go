@@ -100,6 +100,7 @@ type Attempt struct {
 	ImageID    string                  // as the status has it
 	StoreID    string                  // the image's in this host's store
 	Resources  v1.ResourceRequirements // in force
+	User       *v1.ContainerUser       // whom its first process ran as; nil: not known, or never made
 	OldSandbox bool                    // it ran in a sandbox that is gone
 	Reset      bool                    `json:",omitempty"` // with all others, for a rule that restarts all containers: what it did does not count
 

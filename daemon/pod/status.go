@@ -90,6 +90,7 @@ func (d *decider) containerStatus(c *v1.Container, waiting string) v1.ContainerS
 		s.RestartCount = int32(a.Number)
 		s.ContainerID = containerID(a.ID)
 		s.ImageID = a.ImageID
+		s.User = a.User
 	}
 	started := started(c, a)
 	switch {

@@ -19,6 +19,7 @@ import (
 //	NAME says                                  what it wrote to its termination log, in this run or the last
 //	NAME waits                                 the message of its waiting state
 //	NAME last                                  how it ended before: REASON CODE
+//	NAME user                                  whom it runs as: UID GID GROUPS
 //	NAME restarts, ready, started, image, id   of its status
 type fact struct{ pod, key, value string }
 
@@ -139,6 +140,10 @@ func ofContainer(c *v1.ContainerStatus, what string) string {
 		}
 	case "last":
 		return strings.TrimPrefix(state(c.LastTerminationState), "terminated ")
+	case "user":
+		if c.User != nil && c.User.Linux != nil {
+			return fmt.Sprint(c.User.Linux.UID, " ", c.User.Linux.GID, " ", c.User.Linux.SupplementalGroups)
+		}
 	case "restarts":
 		return strconv.Itoa(int(c.RestartCount))
 	case "ready":
