@@ -2,6 +2,7 @@ package workload
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -70,7 +71,8 @@ func tokenVolume(volumes []v1.Volume) (name string, has bool) {
 // suffix is five characters that differ from pod to pod.
 func suffix(uid types.UID) string {
 	sum := sha256.Sum256([]byte(uid))
-	return rand.SafeEncodeString(string(sum[:5]))
+	// In digits: SafeEncodeString counts characters, and bytes may make fewer.
+	return rand.SafeEncodeString(hex.EncodeToString(sum[:])[:5])
 }
 
 func mounts(c *v1.Container, path string) bool {

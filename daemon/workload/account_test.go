@@ -1,10 +1,13 @@
 package workload
 
 import (
+	"strconv"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/shoal-project/shoal/manifests"
 )
@@ -80,5 +83,16 @@ func TestAMountOfThePodsOwnTakesThePlaceOfTheToken(t *testing.T) {
 	_, made := makeOne(t, `{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: x, volumeMounts: [{name: own, mountPath: /var/run/secrets/kubernetes.io/serviceaccount}]}], volumes: [{name: own, emptyDir: {}}]}}`, nil)
 	if len(made.Spec.Volumes) != 1 || len(made.Spec.Containers[0].VolumeMounts) != 1 {
 		t.Errorf("got %+v", made.Spec)
+	}
+}
+
+func TestEachPodsTokenVolumeHasAValidName(t *testing.T) {
+	for i := range 1000 {
+		p := &v1.Pod{Spec: v1.PodSpec{Containers: []v1.Container{{Name: "c"}}}}
+		p.UID = types.UID(strconv.Itoa(i))
+		MountToken(p, nil)
+		if name := p.Spec.Volumes[0].Name; len(validation.IsDNS1123Label(name)) > 0 {
+			t.Fatalf("pod %d: %q", i, name)
+		}
 	}
 }
