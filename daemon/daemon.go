@@ -13,6 +13,8 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,6 +74,7 @@ type Daemon struct {
 	set      manifests.Set
 	memory   manifests.Memory
 	declared map[manifests.Key]*v1.Pod // pods that files declare
+	bound    sync.Map                  // of declared: those whose file names the node, as keys; safe for concurrent use
 	refused  map[manifests.Key]string  // declared pods that are not run, and why
 	gone     map[types.UID]bool        // pods of which nothing is left on this host
 	used     map[string]int            // objects in each namespace
@@ -80,9 +83,10 @@ type Daemon struct {
 	filed    map[manifests.Key]bool    // objects that files declare, other than those the API wrote
 	looks    looks                     // which controllers are to look again
 
-	host   *host
-	tokens *tokens
-	agent  *agent.Agent
+	host     *host
+	tokens   *tokens
+	agent    *agent.Agent
+	pressure atomic.Pointer[nodePressure] // never nil after start
 }
 
 // Run runs shoald until ctx ends. Pods go on without it.
@@ -226,6 +230,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		}
 	}
 	d.fold(all)
+	d.restorePressure()
 	sources := manifests.StandardSources(d.Root)
 	d.reader = manifests.NewReader(sources)
 	if err := d.reader.Restore(d.memory); err != nil {
@@ -251,6 +256,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.host.serveDNS(ctx)
 	go d.host.loadDropIns(ctx)
 	go d.collectGarbage(ctx)
+	go d.watchPressure(ctx)
 	return d.serveAPI(ctx)
 }
 

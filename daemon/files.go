@@ -114,6 +114,11 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		values[name] = value
 		if p, ok := c.Value.(*v1.Pod); ok && (edited || d.declared[c.Key] == nil) {
 			d.declared[c.Key] = p
+			if p.Spec.NodeName != "" {
+				d.bound.Store(c.Key, true)
+			} else {
+				d.bound.Delete(c.Key)
+			}
 			changed = append(changed, c.Key)
 		} else if edited {
 			changed = append(changed, c.Key)
@@ -143,6 +148,7 @@ func (d *Daemon) undeclared(kept map[string]bool) []manifests.Key {
 		}
 		if key, err := manifests.ParseKey(name.Key); err == nil && key.GroupKind() == podKind {
 			delete(d.declared, key)
+			d.bound.Delete(key)
 			keys = append(keys, key)
 		}
 	}

@@ -209,6 +209,8 @@ func (d *Daemon) agentConfig() agent.Config {
 		Network:        h.network,
 		Objects:        objects{d.view},
 		NodeLogins:     h.nodeLogins,
+		Refuse:         d.refuse,
+		Place:          d.place,
 		Events:         d.events,
 		Domain:         d.Config.Domain,
 		ResolvConf:     h.resolvConf,

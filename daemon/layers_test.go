@@ -27,7 +27,7 @@ var layers = map[string][]string{
 	"daemon/pod":      {"daemon/probe"},
 	"daemon/workload": {"manifests", "daemon/view"},
 	"daemon/pressure": {},
-	"daemon/config":   {},
+	"daemon/config":   {"daemon/pressure"},
 	"daemon/cpuset":   {},
 
 	"daemon/footprint":   {},

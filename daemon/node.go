@@ -95,6 +95,7 @@ func (d *Daemon) node() *v1.Node {
 		Capacity: d.host.capacity, Allocatable: d.host.capacity,
 		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(),
 	}
+	d.addPressure(n)
 	for _, ip := range d.host.addresses() {
 		n.Status.Addresses = append(n.Status.Addresses, v1.NodeAddress{Type: v1.NodeInternalIP, Address: ip})
 	}

@@ -56,6 +56,11 @@ type Config struct {
 
 	// ResolvConf is a pod's /etc/resolv.conf.
 	ResolvConf func(*v1.Pod) (string, error)
+	// Place says why the host has no room for a pod yet, which then waits; "" when
+	// it has.
+	Place func(*v1.Pod) string
+	// Refuse says why the host, as it is now, takes no such pod; nil when it does.
+	Refuse func(*v1.Pod) *pod.Rejection
 	// Publish takes a pod's new status, until ctx ends. With gone, nothing of the
 	// pod is left.
 	Publish func(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool)

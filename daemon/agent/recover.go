@@ -173,6 +173,7 @@ func (w *worker) recover(ctx context.Context) {
 		s.Containers = make(map[string]*containerState)
 	}
 	w.state = *s
+	w.seen.Ending = s.Ending
 	w.seen.Sandbox.Present = true
 	for name, cs := range s.Containers {
 		w.recoverContainer(ctx, name, cs)

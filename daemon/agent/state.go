@@ -35,6 +35,7 @@ type state struct {
 	Limits     string                     `json:"limits,omitempty"` // the scope's in force, as text; "": not known
 	IPs        []string                   `json:"ips,omitempty"`
 	Ready      bool                       `json:"ready,omitempty"` // the sandbox was made in full
+	Ending     *pod.Ending                `json:"ending,omitempty"`
 	Containers map[string]*containerState `json:"containers"`
 }
 

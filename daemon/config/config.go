@@ -47,6 +47,7 @@ type Config struct {
 	Security   Security            `toml:"security"`
 	Images     Images              `toml:"images"`
 	Pods       Pods                `toml:"pods"`
+	Eviction   Eviction            `toml:"eviction"`
 }
 
 // Network is the pod network of this host.
@@ -176,6 +177,7 @@ func suggest(key toml.Key) string {
 		"max_size", "max_files", "metrics", "listen", "max_pods", "security", "allowed_unsafe_sysctls", "service_account_issuer",
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
 		"credential_provider_dir", "pods", "ended_threshold",
+		"eviction", "hard", "soft", "soft_grace_period", "minimum_reclaim", "max_pod_grace_period", "transition_period",
 	} {
 		if known == last || strings.TrimSuffix(known, "s") == strings.TrimSuffix(last, "s") ||
 			len(last) > 3 && (strings.Contains(known, last) || strings.Contains(last, known)) {
@@ -209,6 +211,7 @@ func (c *Config) setDefaults(hostname string) {
 	if c.Runtime.MaxPods == 0 {
 		c.Runtime.MaxPods = 110
 	}
+	c.Eviction.setDefaults()
 	if c.Logs.MaxSize == "" {
 		c.Logs.MaxSize = "10Mi"
 	}
@@ -253,6 +256,9 @@ func (c *Config) validate() []error {
 		bad("runtime.max_pods", fmt.Sprint(c.Runtime.MaxPods), "want a positive number")
 	}
 	c.Metrics.validate(bad)
+	if err := c.Eviction.validate(bad); err != nil {
+		errs = append(errs, fmt.Errorf("eviction: %w", err))
+	}
 	for _, u := range c.DNS.Upstreams {
 		if _, err := Upstream(u); err != nil {
 			bad("dns.upstreams", u, `want "ADDRESS" or "ADDRESS:PORT"`)

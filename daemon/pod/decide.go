@@ -98,9 +98,10 @@ func (d *decider) decide() {
 		}
 	case d.rejected():
 		d.ends = true
-	case d.deadlineExceeded(), d.finished():
+	case d.seen.Unplaced != "":
+	case d.endedByNode(), d.deadlineExceeded(), d.finished():
 		d.ends = true
-		d.stopAll(GracePeriod(d.pod), "")
+		d.stopAll(d.grace(), "")
 		if !d.anyAlive() {
 			d.stopSandbox()
 		}

@@ -141,6 +141,9 @@ func (h *host) step(f []string) {
 		h.exit(f[1], code, len(f) > 3)
 	case "fail":
 		h.failing[f[1]] = f[2]
+	case "evict":
+		grace, _ := time.ParseDuration(f[1])
+		h.seen.Ending = &Ending{Reason: "Evicted", Message: "The node was low on resource: memory. ", Grace: grace, Disruption: true}
 	case "heal":
 		delete(h.failing, f[1])
 	case "delete":

@@ -37,6 +37,8 @@ type Observed struct {
 	Volumes    Volumes
 	Containers map[string]Container // by name, init containers among them
 	HostIPs    []string             // the node's addresses, for status
+	Unplaced   string               // why the host has no room for the pod yet; "": it has
+	Ending     *Ending              // why the node ends the pod; nil: it does not
 	Rejected   *Rejection           // why the node refuses it (Admit); nil: it does not, or did before
 	Conditions []v1.PodCondition    // set by others than this daemon, for readiness gates
 }

@@ -29,6 +29,9 @@ func (d *decider) status() v1.PodStatus {
 	if d.rejected() {
 		return d.rejectedStatus()
 	}
+	if d.seen.Unplaced != "" {
+		return d.unplacedStatus()
+	}
 	old := d.pod.Status
 	s := v1.PodStatus{
 		StartTime:          old.StartTime,
@@ -337,6 +340,9 @@ func (d *decider) conditions(s v1.PodStatus) []v1.PodCondition {
 	}
 	if d.mayRestartAll() {
 		list = append(list, d.restartingCondition(s.Phase))
+	}
+	if c := d.disruption(); c != nil {
+		list = append(list, *c)
 	}
 	for i := range list {
 		list[i].ObservedGeneration = d.pod.Generation

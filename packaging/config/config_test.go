@@ -37,7 +37,8 @@ func uncommented(t *testing.T, examples bool) string {
 		case m[1][0] == '[':
 			table = m[1]
 		}
-		example := strings.Contains(comment, "Default") || table == "[labels]" || strings.HasPrefix(table, "[registries.")
+		example := strings.Contains(comment, "Default") || table == "[labels]" || strings.HasPrefix(table, "[registries.") ||
+			strings.HasPrefix(table, "[eviction.") && table != "[eviction.hard]"
 		if examples || !example {
 			b.WriteString(m[1])
 		}
@@ -81,7 +82,7 @@ func TestTheFileNamesEverySetting(t *testing.T) {
 		t.Errorf("%v, in:\n%s", err, text)
 	}
 	for _, key := range keys(reflect.TypeFor[config.Config]()) {
-		if !regexp.MustCompile(`(?m)^(` + key + ` = |\[` + key + `[.\]])`).MatchString(text) {
+		if !regexp.MustCompile(`(?m)^(` + key + ` = |\[([a-z_]+\.)?` + key + `[.\]])`).MatchString(text) {
 			t.Errorf("%s is missing", key)
 		}
 	}

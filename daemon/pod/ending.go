@@ -1,0 +1,66 @@
+package pod
+
+import (
+	"slices"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Ending is why the node ends a pod that could run on: it is short of something,
+// or is shutting down. The pod will have failed, for that reason.
+type Ending struct {
+	Reason     string        `json:"reason"` // Evicted, Terminated
+	Message    string        `json:"message"`
+	Grace      time.Duration `json:"grace"`                // at most; the pod's own may be shorter
+	Disruption bool          `json:"disruption,omitempty"` // it has the condition DisruptionTarget
+}
+
+// endedByNode says whether the node ends the pod, which is not over yet.
+func (d *decider) endedByNode() bool {
+	e := d.seen.Ending
+	if e == nil || over(d.pod.Status.Phase) {
+		return false
+	}
+	d.failed = &Failure{Reason: e.Reason, Message: e.Message}
+	return true
+}
+
+// grace is how long containers may take to end.
+func (d *decider) grace() time.Duration {
+	if e := d.seen.Ending; e != nil {
+		return min(e.Grace, GracePeriod(d.pod))
+	}
+	return GracePeriod(d.pod)
+}
+
+// disruption is the condition of a pod that the node ended, or ends; nil for others.
+func (d *decider) disruption() *v1.PodCondition {
+	i := slices.IndexFunc(d.pod.Status.Conditions, func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget })
+	if i >= 0 {
+		return d.pod.Status.Conditions[i].DeepCopy()
+	}
+	e := d.seen.Ending
+	if e == nil || !e.Disruption || over(d.pod.Status.Phase) {
+		return nil
+	}
+	return &v1.PodCondition{
+		Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: v1.PodReasonTerminationByKubelet, Message: e.Message,
+		ObservedGeneration: d.pod.Generation, LastTransitionTime: metav1.NewTime(d.now.Truncate(time.Second)),
+	}
+}
+
+// unplacedStatus is the status of a pod that waits for room, as the scheduler
+// sets it (pkg/scheduler/schedule_one.go: handleSchedulingFailure). It has no
+// start time: the host has not taken it in.
+func (d *decider) unplacedStatus() v1.PodStatus {
+	c := v1.PodCondition{
+		Type: v1.PodScheduled, Status: v1.ConditionFalse, Reason: v1.PodReasonUnschedulable, Message: d.seen.Unplaced,
+		ObservedGeneration: d.pod.Generation,
+	}
+	c.LastTransitionTime = d.since(c)
+	return v1.PodStatus{
+		Phase: v1.PodPending, QOSClass: d.pod.Status.QOSClass, ObservedGeneration: d.pod.Generation, Conditions: []v1.PodCondition{c},
+	}
+}
