@@ -77,3 +77,16 @@ func (d *Daemon) lacksAccount(p *v1.Pod) string {
 	}
 	return fmt.Sprintf("error looking up service account %s/%s: serviceaccount %q not found", p.Namespace, name, name)
 }
+
+// pullSecrets are the pod's, or its service account's if it has none. Upstream's
+// admission copies those into the pod; here the account is asked at each pull, so
+// that an edit of it needs no new pods.
+func (d *Daemon) pullSecrets(p *v1.Pod) []v1.LocalObjectReference {
+	if len(p.Spec.ImagePullSecrets) > 0 {
+		return p.Spec.ImagePullSecrets
+	}
+	if a := d.account(p.Namespace, p.Spec.ServiceAccountName); a != nil {
+		return a.ImagePullSecrets
+	}
+	return nil
+}

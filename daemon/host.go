@@ -216,6 +216,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		ResolvConf:     h.resolvConf,
 		Publish:        d.publishStatus,
 		Took:           func(operation string, t time.Duration) { h.metrics.Took(operation, t) },
+		PullSecrets:    d.pullSecrets,
 		Rules:          pod.Rules{UnsafeSysctls: d.Config.Security.AllowedUnsafeSysctls, AppArmor: container.AppArmorEnabled()},
 		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d),
 		LogMaxSize: d.Config.Logs.MaxBytes, LogMaxFiles: d.Config.Logs.MaxFiles,

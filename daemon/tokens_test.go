@@ -179,3 +179,20 @@ func TestEveryNamespaceHasADefaultAccount(t *testing.T) {
 	f.remove("a.yaml")
 	step("nothing")
 }
+
+func TestAPodWithoutPullSecretsHasThoseOfItsAccount(t *testing.T) {
+	f, p := withTokens(t)
+	f.write("robot.yaml", robot+"imagePullSecrets: [{name: of-account}]\n")
+	f.scan()
+	if got := f.pullSecrets(p); len(got) != 1 || got[0].Name != "of-account" {
+		t.Errorf("got %v", got)
+	}
+	p.Spec.ImagePullSecrets = []v1.LocalObjectReference{{Name: "own"}}
+	if got := f.pullSecrets(p); len(got) != 1 || got[0].Name != "own" {
+		t.Errorf("got %v", got)
+	}
+	p.Spec = v1.PodSpec{ServiceAccountName: "none"}
+	if got := f.pullSecrets(p); len(got) > 0 {
+		t.Errorf("got %v", got)
+	}
+}

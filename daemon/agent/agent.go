@@ -65,6 +65,9 @@ type Config struct {
 	// pod is left.
 	Publish func(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool)
 
+	// PullSecrets names the secrets that a pod's images are pulled with.
+	PullSecrets func(*v1.Pod) []v1.LocalObjectReference
+
 	Rules pod.Rules // what pods may do on this host
 	// Took is told how long an operation took, by one of the names in took.go;
 	// nil: nobody is.

@@ -74,7 +74,7 @@ func (j job) pullFailed(ctx context.Context, c *v1.Container, err error) error {
 // kubelet: the image may be public.
 func (j job) credentials(ctx context.Context) (image.Credentials, error) {
 	var all image.Credentials
-	for _, ref := range j.pod.Spec.ImagePullSecrets {
+	for _, ref := range j.w.agent.cfg.PullSecrets(j.pod) {
 		s, ok := j.w.agent.cfg.Objects.Secret(j.pod.Namespace, ref.Name)
 		if !ok {
 			j.w.agent.cfg.Events.Warning(reference(j.pod, ""), "FailedToRetrieveImagePullSecret",
