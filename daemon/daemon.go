@@ -80,6 +80,7 @@ type Daemon struct {
 	used     map[string]int            // objects in each namespace
 	ending   map[string]time.Time      // namespaces that go when they are empty, and since when
 	missing  map[string]time.Time      // claims whose files were gone at the last scan, and since when
+	changed  bool                      // an object, since the loop last looked
 	filed    map[manifests.Key]bool    // objects that files declare, other than those the API wrote
 	looks    looks                     // which controllers are to look again
 
@@ -365,12 +366,15 @@ func (d *Daemon) loop(ctx context.Context) error {
 	for {
 		select {
 		case f := <-d.calls:
-			if !working {
-				working = true
-				footprint.Grow()
-			}
 			f()
-			rest.Reset(restAfter)
+			if d.changed {
+				d.changed = false
+				if !working {
+					working = true
+					footprint.Grow()
+				}
+				rest.Reset(restAfter)
+			}
 		case <-rest.C:
 			working = false
 			if err := footprint.Shrink(); err != nil {
@@ -400,8 +404,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 	}
 }
 
-// restAfter is how long nothing must have been asked of the loop before the
-// daemon gives back what its work took of memory.
+// restAfter is how long no object must have changed before the daemon gives
+// back what its work took of memory.
 const restAfter = 5 * time.Second
 
 // tombstones is how many deleted entries the record may hold before they are
