@@ -31,10 +31,10 @@ var h2c = func() *http.Transport {
 // What the status of a call and of a service is called
 // (google.golang.org/grpc/codes, grpc.health.v1.HealthCheckResponse).
 var (
-	codes = []string{"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
+	codeNames = []string{"OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
 		"PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal",
 		"Unavailable", "DataLoss", "Unauthenticated"}
-	health = []string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}
+	healthNames = []string{"UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"}
 )
 
 const (
@@ -43,9 +43,9 @@ const (
 	statusServing        = 1
 )
 
-// grpc asks a server of the gRPC health checking protocol
+// grpcProbe asks a server of the gRPC health checking protocol
 // (https://github.com/grpc/grpc/blob/master/doc/health-checking.md).
-func grpc(ctx context.Context, address string, service *string, timeout time.Duration) probe.Outcome {
+func grpcProbe(ctx context.Context, address string, service *string, timeout time.Duration) probe.Outcome {
 	name := ""
 	if service != nil {
 		name = *service
@@ -72,16 +72,16 @@ func grpc(ctx context.Context, address string, service *string, timeout time.Dur
 	if res.StatusCode != http.StatusOK {
 		return failed("error: health rpc probe failed: unexpected HTTP status code received from server: %s", res.Status)
 	}
-	code, text := status(res)
+	code, text := callStatus(res)
 	switch {
 	case code == codeUnimplemented:
 		return failed("error: this server does not implement the grpc health protocol (grpc.health.v1.Health): %s", text)
 	case code == codeDeadlineExceeded:
 		return failed("timeout: health rpc did not complete within %v", timeout)
-	case code < 0 || code >= len(codes):
+	case code < 0 || code >= len(codeNames):
 		return failed("error: health rpc probe failed: rpc error: code = Code(%d) desc = %s", code, text)
 	case code != 0:
-		return failed("error: health rpc probe failed: rpc error: code = %s desc = %s", codes[code], text)
+		return failed("error: health rpc probe failed: rpc error: code = %s desc = %s", codeNames[code], text)
 	}
 	serving, err := checkResponse(message)
 	if err != nil {
@@ -89,8 +89,8 @@ func grpc(ctx context.Context, address string, service *string, timeout time.Dur
 	}
 	if serving != statusServing {
 		word := strconv.FormatUint(serving, 10)
-		if serving < uint64(len(health)) {
-			word = health[serving]
+		if serving < uint64(len(healthNames)) {
+			word = healthNames[serving]
 		}
 		return failed("service unhealthy (responded with %q)", word)
 	}
@@ -110,9 +110,9 @@ func grpcUnanswered(err error, address string, timeout time.Duration, connected 
 	return failed("error: health rpc probe failed: %v", err)
 }
 
-// status is a call's, from the trailers, or from the headers of an answer that
+// callStatus is a call's, from the trailers, or from the headers of an answer that
 // has nothing else.
-func status(res *http.Response) (code int, message string) {
+func callStatus(res *http.Response) (code int, message string) {
 	from := res.Trailer
 	if res.Header.Get("Grpc-Status") != "" {
 		from = res.Header

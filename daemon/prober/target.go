@@ -34,10 +34,10 @@ type Target struct {
 // Probe probes once.
 func Probe(ctx context.Context, t Target, p *v1.Probe) (out probe.Outcome) {
 	for range tries {
-		ctx, cancel := context.WithTimeout(ctx, probe.Timeout(p))
-		out = once(ctx, t, p)
+		limited, cancel := context.WithTimeout(ctx, probe.Timeout(p))
+		out = once(limited, t, p)
 		cancel()
-		if out.Err == nil {
+		if out.Err == nil || ctx.Err() != nil {
 			break
 		}
 	}
@@ -53,7 +53,7 @@ func once(ctx context.Context, t Target, p *v1.Probe) probe.Outcome {
 	case p.TCPSocket != nil:
 		return tcp(ctx, t, p.TCPSocket)
 	case p.GRPC != nil:
-		return grpc(ctx, net.JoinHostPort(t.Host, strconv.Itoa(int(p.GRPC.Port))), p.GRPC.Service, timeout)
+		return grpcProbe(ctx, net.JoinHostPort(t.Host, strconv.Itoa(int(p.GRPC.Port))), p.GRPC.Service, timeout)
 	}
 	return probe.Outcome{Err: errors.New("the probe has no handler that this version knows")}
 }
