@@ -33,7 +33,7 @@ var podSubresources = []subresource{
 	{"exec", "", "", "PodExecOptions", []string{"create", "get"}},
 	{"log", "", "", "Pod", []string{"get"}},
 	{"portforward", "", "", "PodPortForwardOptions", []string{"create", "get"}},
-	{"status", "", "", "Pod", []string{"get"}},
+	{"status", "", "", "Pod", []string{"get", "patch", "update"}},
 }
 
 func (r *resource) gv() schema.GroupVersion {

@@ -129,6 +129,8 @@ func (s *Server) subresource(w http.ResponseWriter, r *http.Request, t target, q
 	switch {
 	case t.sub == "status" && r.Method == http.MethodGet:
 		return s.get(w, r, t, q)
+	case pod && t.sub == "status" && (r.Method == http.MethodPut || r.Method == http.MethodPatch):
+		return s.changeStatus(w, r, t, q)
 	case t.sub == "status":
 		return apierrors.NewForbidden(t.gr(), t.name,
 			errNotHere("status is written by the node that runs the object, not through the API"))

@@ -26,6 +26,9 @@ type Writer interface {
 	// to the Writer afterwards. A resourceVersion in it is a precondition:
 	// Conflict if the object has another by now.
 	Apply(ctx context.Context, obj view.Object, opts WriteOptions) (view.Object, []string, error)
+	// ApplyStatus takes over what others than the node may say of a pod's status,
+	// its conditions; a pod that has another resourceVersion by now is a Conflict.
+	ApplyStatus(ctx context.Context, pod *v1.Pod, opts WriteOptions) (view.Object, error)
 	// Delete begins the deletion and returns the object as it is then: with a
 	// deletionTimestamp while it still goes on.
 	Delete(ctx context.Context, key manifests.Key, opts DeleteOptions) (view.Object, error)

@@ -44,7 +44,8 @@ func TestWritesAreRefusedInUpstreamsWords(t *testing.T) {
 		{"DELETE", maps + "/a?propagationPolicy=Sideways", "", "", "400 propagationPolicy must be Orphan, Background or Foreground"},
 		{"DELETE", "/api/v1/namespaces/default", "", "", `403 namespaces "default" is forbidden: this namespace may not be deleted`},
 		{"PUT", maps, `{}`, "", "405 put is not supported on resources of kind \"configmaps\""},
-		{"PATCH", "/api/v1/namespaces/default/pods/x/status", `{}`, "application/merge-patch+json", `403 pods "x" is forbidden: status is written by the node that runs the object, not through the API`},
+		{"PATCH", "/api/v1/namespaces/default/pods/x/status", `{}`, "application/merge-patch+json", `404 pods "x" not found`},
+		{"PATCH", maps + "/a/status", `{}`, "application/merge-patch+json", `403 configmaps "a" is forbidden: status is written by the node that runs the object, not through the API`},
 	} {
 		if got := c.status(test.method, test.path, test.body, test.contentType); got != test.want {
 			t.Errorf("%s %s %.60s:\ngot  %s\nwant %s", test.method, test.path, test.body, got, test.want)
@@ -64,6 +65,25 @@ func TestCreatedObjectsAreDefaultedAndTheSystemsFieldsAreNotTheClients(t *testin
 	}
 	if got, want := h.Get("Warning"), `299 - "unknown field \"spec.containers[0].imaeg\""`; got != want {
 		t.Errorf("warning: got %s, want %s", got, want)
+	}
+}
+
+func TestAPodsConditionsCanBeSetThroughItsStatus(t *testing.T) {
+	c := newClient(t)
+	const path = "/api/v1/namespaces/default/pods"
+	pod, _ := as[v1.Pod](c, "POST", path, `{"metadata":{"name":"web"},"spec":{"containers":[{"name":"c","image":"busybox"}]}}`, nil)
+	patch := http.Header{"Content-Type": {"application/strategic-merge-patch+json"}}
+	got, _ := as[v1.Pod](c, "PATCH", path+"/web/status", `{"metadata":{"labels":{"a":"b"}},"spec":{"nodeName":"other"},
+		"status":{"conditions":[{"type":"example.com/gate","status":"True"}]}}`, patch)
+	if n := len(got.Status.Conditions); n != len(pod.Status.Conditions)+1 || got.Status.Phase != pod.Status.Phase {
+		t.Errorf("got status %+v, want one condition more than %+v", got.Status, pod.Status)
+	}
+	if got.Spec.NodeName != pod.Spec.NodeName || len(got.Labels) > 0 {
+		t.Errorf("a write of the status changed more: node %q, labels %v", got.Spec.NodeName, got.Labels)
+	}
+	stale := c.status("PUT", path+"/web/status", `{"metadata":{"name":"web","resourceVersion":"1"},"status":{}}`)
+	if !strings.HasPrefix(stale, "409 ") {
+		t.Errorf("a stale PUT: got %s, want a conflict", stale)
 	}
 }
 

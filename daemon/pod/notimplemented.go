@@ -26,7 +26,6 @@ func NotImplemented(p *v1.Pod) []string {
 	for i := range s.Volumes {
 		u.volume(&s.Volumes[i], fmt.Sprintf("spec.volumes[%d]", i))
 	}
-	u.add(len(s.ReadinessGates) > 0, "spec.readinessGates")
 	u.placement(s)
 	u.add(s.RuntimeClassName != nil, "spec.runtimeClassName")
 	u.add(len(s.Overhead) > 0, "spec.overhead")

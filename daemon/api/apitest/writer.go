@@ -72,6 +72,24 @@ func (w *Writer) Apply(_ context.Context, o view.Object, opts api.WriteOptions) 
 	return o, warnings, nil
 }
 
+// ApplyStatus implements api.Writer.
+func (w *Writer) ApplyStatus(_ context.Context, p *v1.Pod, opts api.WriteOptions) (view.Object, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key, err := manifests.KeyOf(p)
+	if err != nil {
+		return nil, err
+	}
+	old, exists := w.View.Get(key)
+	if !exists || old.GetResourceVersion() != p.ResourceVersion {
+		return nil, apierrors.NewConflict(resourceOf(key), key.Name, fmt.Errorf("the object has been modified"))
+	}
+	if !opts.DryRun {
+		w.View.Apply(view.Change{Key: key, Object: p})
+	}
+	return p, nil
+}
+
 // start gives a new object the status that a node would.
 func (w *Writer) start(o view.Object) {
 	switch o := o.(type) {
