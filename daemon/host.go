@@ -25,6 +25,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/api"
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/cpuset"
 	"github.com/shoal-project/shoal/daemon/credential"
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/metrics"
@@ -56,6 +57,11 @@ type host struct {
 	logins     *credential.Source
 	dirtyZone  chan struct{}  // holds one: pods' addresses may have changed
 	dirtyQoS   chan []*v1.Pod // holds one: the newest list of pods
+	dirtyCPUs  chan struct{}  // holds one: who holds which processors has changed
+
+	// Of the loop, once it runs:
+	cpus      cpuset.Node
+	cpuConfig config.CPU // that is in force
 
 	mu     sync.Mutex
 	resolv dnsd.Resolv // the host's resolvers, read again now and then; mu guards d.Config.DNS as well
@@ -65,7 +71,7 @@ type host struct {
 // openHost opens everything that a pod needs. What a pod can do without is an
 // error only for the pods that need it.
 func openHost(ctx context.Context, d *Daemon) (*host, error) {
-	h := &host{d: d, dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1)}
+	h := &host{d: d, dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1), dirtyCPUs: make(chan struct{}, 1)}
 	var err error
 	if h.scopes, h.note, err = scope.Open(ctx, scope.Options{}, d.Log); err != nil {
 		return nil, err
@@ -83,13 +89,16 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 	if h.capacity, err = capacity(d.path("var/lib/shoal"), d.Config.Runtime.MaxPods); err != nil {
 		return nil, err
 	}
+	if err := h.openCPUs(); err != nil {
+		return nil, err
+	}
 	hugePages, err := scope.HugePageSizes()
 	if err != nil {
 		d.Log.Warn("can't find the host's huge page sizes", "err", err)
 	}
 	h.limits = scope.NodeLimits{
 		Controllers: h.scopes.Controllers(), CgroupV1: h.scopes.CgroupV1(), PodPidsLimit: d.Config.Runtime.PodPidsLimit,
-		HugePageSizes: hugePages, AllocatableMemory: h.capacity.Memory().Value(),
+		MemoryQoS: d.Config.Memory.QoS, ThrottlingFactor: d.Config.Memory.ThrottlingFactor, HugePageSizes: hugePages, AllocatableMemory: h.capacity.Memory().Value(),
 	}
 	n := d.Config.Network
 	h.network, h.networkErr = podnet.Open(podnet.Config{
@@ -218,6 +227,8 @@ func (d *Daemon) agentConfig() agent.Config {
 		Took:           func(operation string, t time.Duration) { h.metrics.Took(operation, t) },
 		PullSecrets:    d.pullSecrets,
 		Rules:          pod.Rules{UnsafeSysctls: d.Config.Security.AllowedUnsafeSysctls, AppArmor: container.AppArmorEnabled()},
+		CPUs:           h.cpus,
+		CPUsChanged:    h.cpusChanged,
 		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d),
 		LogMaxSize: d.Config.Logs.MaxBytes, LogMaxFiles: d.Config.Logs.MaxFiles,
 		Now: d.Now, Logger: d.Log,
@@ -258,6 +269,7 @@ func mayRaiseLimits() bool {
 func (h *host) check(ctx context.Context) {
 	h.readResolv()
 	h.readAddresses()
+	h.checkCPUs()
 	if h.network == nil {
 		return
 	}
@@ -398,20 +410,6 @@ func (h *host) podsDecided(pods []*v1.Pod) {
 	default:
 	}
 	h.dirtyQoS <- pods
-}
-
-// weighSlices gives each QoS class the weight of its pods, until ctx ends.
-func (h *host) weighSlices(ctx context.Context) {
-	for {
-		select {
-		case pods := <-h.dirtyQoS:
-			if err := h.scopes.Slices(ctx, scope.SliceResources(pods, h.limits)); err != nil && ctx.Err() == nil {
-				h.d.Log.Error("can't weigh the slices of the QoS classes", "err", err)
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // zonePause is the least time from one zone to the next: making it takes longer

@@ -87,12 +87,15 @@ func (d *Daemon) node() *v1.Node {
 	for k, v := range d.Config.Labels {
 		n.Labels[k] = v
 	}
+	if cpus := d.agent.CPUs(); cpus != "" {
+		n.Annotations = map[string]string{annotationCPUs: cpus}
+	}
 	for _, p := range d.Config.Network.PodCIDRs {
 		n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, p.String())
 		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
 	}
 	n.Status = v1.NodeStatus{
-		Capacity: d.host.capacity, Allocatable: d.host.capacity,
+		Capacity: d.host.capacity, Allocatable: d.host.allocatable(),
 		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(),
 	}
 	d.addPressure(n)

@@ -15,7 +15,9 @@ import (
 
 // live are the settings that a reload puts in force; the others shape what
 // running pods hold on to, and wait for a restart.
-var live = []string{"dns.upstreams", "labels"}
+var live = []string{
+	"dns.upstreams", "labels", "cpu.policy", "cpu.reserved", "cpu.full_pcpus_only", "cpu.strict_reservation",
+}
 
 // hangups gets SIGHUP from here on, which else would end the daemon.
 func hangups() chan os.Signal {
@@ -38,7 +40,15 @@ func (d *Daemon) reload() {
 		d.events.Warning(d.nodeReference(), "InvalidConfiguration", "%v", err)
 		return
 	}
-	applied, later := reloadable(changedKeys(d.Config, next))
+	changed := changedKeys(d.Config, next)
+	if cpuKeys(changed) {
+		if err := d.host.setCPUs(next.CPU); err != nil {
+			d.Log.Error("the configuration is wrong: the former one stays in force", "err", err)
+			d.events.Warning(d.nodeReference(), "InvalidConfiguration", "%v", err)
+			return
+		}
+	}
+	applied, later := reloadable(changed)
 	d.Config.Labels = next.Labels
 	d.host.setUpstreams(next.DNS.Upstreams)
 	d.publishNode()

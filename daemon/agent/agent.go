@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/cpuset"
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/prober"
@@ -71,7 +72,9 @@ type Config struct {
 	Rules pod.Rules // what pods may do on this host
 	// Took is told how long an operation took, by one of the names in took.go;
 	// nil: nobody is.
-	Took func(operation string, d time.Duration)
+	Took        func(operation string, d time.Duration)
+	CPUs        cpuset.Node // who may hold processors at first
+	CPUsChanged func()      // who holds which has changed; nil: nobody wants to know
 
 	SeccompDefault bool
 	MinOOMScoreAdj int   // the lowest that this daemon may give a process
@@ -88,6 +91,7 @@ type Agent struct {
 	starts chan struct{} // how many sandboxes and containers are made at once
 	ends   *processWatch
 	prober *prober.Prober
+	cores  *cores
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
@@ -100,7 +104,7 @@ func New(ctx context.Context, cfg Config) *Agent {
 	if cfg.Took == nil {
 		cfg.Took = func(string, time.Duration) {}
 	}
-	return &Agent{
+	a := &Agent{
 		cfg: cfg, log: cfg.Logger, ctx: ctx,
 		// Making containers is mostly processor time (crun): more at once than
 		// there are processors only makes each slower.
@@ -108,6 +112,8 @@ func New(ctx context.Context, cfg Config) *Agent {
 		workers: make(map[types.UID]*worker),
 		prober:  prober.New(),
 	}
+	a.cores = newCores(cfg.CPUs, cfg.Logger, a.coresChanged)
+	return a
 }
 
 // Sync makes the pods that should be on this host what runs on it. Pods that

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/cpuset"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/storage/volume"
@@ -224,7 +225,7 @@ func TestAScopeWaitsForThePodsGraceWhenTheHostGoesDown(t *testing.T) {
 	w := newTestWorker(t)
 	for seconds, want := range map[int64]time.Duration{90: 90 * time.Second, 0: time.Second} {
 		w.pod.Spec.TerminationGracePeriodSeconds = &seconds
-		if got := w.job().scopeSpec(1).StopTimeout; got != want {
+		if got := w.job().scopeSpec(1, cpuset.Grant{}).StopTimeout; got != want {
 			t.Errorf("grace %d s: got %s, want %s", seconds, got, want)
 		}
 	}

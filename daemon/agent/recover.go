@@ -68,6 +68,7 @@ func (a *Agent) Run(ctx context.Context, pods []*v1.Pod) error {
 		}
 	})
 	a.wait.Go(func() { a.prober.Run(ctx) })
+	a.restoreCores(pods)
 	if err := a.sweep(ctx, pods); err != nil && ctx.Err() == nil {
 		// What could not be removed harms no pod; it is tried again at the next start.
 		a.log.Error("can't remove all that is left of former pods", "err", err)
@@ -174,6 +175,7 @@ func (w *worker) recover(ctx context.Context) {
 	}
 	w.state = *s
 	w.seen.Ending = s.Ending
+	w.recoverResources(s.Pod)
 	w.seen.Sandbox.Present = true
 	for name, cs := range s.Containers {
 		w.recoverContainer(ctx, name, cs)

@@ -15,6 +15,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/cpuset"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/proxy/podnet"
@@ -43,6 +44,9 @@ func (j job) startSandbox(ctx context.Context) func() {
 				w.sandboxFailed(j.pod, err)
 			}
 			return
+		}
+		if w.hasCpuset() {
+			w.agent.cores.end(string(w.uid), made.grant.Scope())
 		}
 		w.sandbox, w.volumes = made.sandbox, made.volumes
 		w.seen.Volumes.Missing = false
@@ -92,6 +96,7 @@ type made struct {
 	ips     []string
 	volumes map[string]volume.Mounted
 
+	grant    cpuset.Grant
 	outdated error // why some volumes hold what they held before
 }
 
@@ -122,7 +127,11 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 		return m, err
 	}
 	// The scope's job takes systemd a while; addresses are made meanwhile.
-	unit := j.scopeSpec(m.sandbox.PID)
+	m.grant = j.grant
+	if scope.QOS(j.pod) == v1.PodQOSGuaranteed {
+		m.grant = j.w.agent.cores.begin(string(j.w.uid))
+	}
+	unit := j.scopeSpec(m.sandbox.PID, m.grant)
 	started := make(chan error, 1)
 	m.limits = unit.Resources.String()
 	go func() {
@@ -134,19 +143,22 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 	if err := errors.Join(<-started, err); err != nil {
 		return m, err
 	}
+	if err := j.w.agent.moveHelpers(m.unit.Cgroup, m.grant); err != nil {
+		return m, err
+	}
 	if err := container.MountShm(sandbox); err != nil {
 		return m, err
 	}
 	return m, j.writeEtc(nodename, m.ips)
 }
 
-func (j job) scopeSpec(pause int) scope.Spec {
+func (j job) scopeSpec(pause int, g cpuset.Grant) scope.Spec {
 	return scope.Spec{
 		Name:        scope.UnitName(j.pod.Namespace, j.pod.Name, string(j.w.uid)),
 		Slice:       scope.Slice(scope.QOS(j.pod)),
 		Description: fmt.Sprintf("pod %s/%s", j.pod.Namespace, j.pod.Name),
 		PIDs:        []int{pause},
-		Resources:   scope.PodResources(j.pod, j.w.agent.cfg.Limits),
+		Resources:   j.w.agent.podResources(j.pod, g),
 		// The host may go down while the pod runs. Zero would not be none.
 		StopTimeout: max(pod.GracePeriod(j.pod), time.Second),
 	}
@@ -270,6 +282,9 @@ func (j job) stopSandbox(ctx context.Context) func() {
 	}
 	return func() {
 		w.state.Ready, w.state.Limits = false, ""
+		if err == nil {
+			w.agent.cores.stopped(string(w.uid))
+		}
 		before := w.seen.Sandbox
 		w.seen.Sandbox = pod.Sandbox{Failure: before.Failure}
 		if err != nil {

@@ -112,7 +112,7 @@ func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*p
 	}
 	attempt := &pod.Attempt{
 		Number: number, ID: j.w.id(c.Name, number), State: pod.Running,
-		Image: c.Image, ImageID: imageID(img), StoreID: img.ID, Resources: *c.Resources.DeepCopy(),
+		Image: c.Image, ImageID: imageID(img), StoreID: img.ID, Resources: *c.Resources.DeepCopy(), CPUs: cpus(j.grant, c.Name),
 	}
 	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
 		attempt.PostStart = pod.HookPending
@@ -251,7 +251,7 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 	cfg = container.Config{
 		ID: j.w.id(c.Name, number), Pod: j.pod, Container: &expanded, Attempt: number,
 		Image: img.Config, Env: env, Sandbox: j.sandbox,
-		CgroupParent: j.path, Resources: scope.ContainerResources(j.pod, c, j.w.agent.cfg.Limits),
+		CgroupParent: j.path, Resources: j.w.agent.containerResources(j.pod, c, cpus(j.grant, c.Name)),
 		OOMScoreAdj: max(j.w.agent.cfg.MinOOMScoreAdj, scope.OOMScoreAdj(j.pod, c, node.Allocatable.Memory().Value())),
 		AppArmor:    pod.AppArmorProfile(j.pod, c),
 		Dir:         dir, LogPath: logFile, SeccompDefault: j.w.agent.cfg.SeccompDefault,

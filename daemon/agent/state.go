@@ -33,6 +33,7 @@ type state struct {
 	Cgroup     string                     `json:"cgroup,omitempty"` // its directory
 	CgroupPath string                     `json:"cgroupPath,omitempty"`
 	Limits     string                     `json:"limits,omitempty"` // the scope's in force, as text; "": not known
+	Held       map[string]string          `json:"held,omitempty"`   // processors that containers have to themselves
 	IPs        []string                   `json:"ips,omitempty"`
 	Ready      bool                       `json:"ready,omitempty"` // the sandbox was made in full
 	Ending     *pod.Ending                `json:"ending,omitempty"`

@@ -14,9 +14,10 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
+
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/pod"
-	"github.com/shoal-project/shoal/daemon/scope"
 )
 
 // terminate sends a container its stop signal; the deciders count the grace.
@@ -84,28 +85,48 @@ func (w *worker) reset() {
 	w.save()
 }
 
-// resize puts a container's edited resources in force. It is written down
-// afterwards: setting them once more changes nothing.
+// resize puts a container's edited resources in force, and has it run where it
+// is to. It is written down afterwards: doing it once more changes nothing.
 func (w *worker) resize(ctx context.Context, name string) {
 	spec, ref := w.spec(name), reference(w.pod, name)
 	c := w.seen.Containers[name]
 	a := *c.Current
-	if err := w.agent.cfg.Containers.Update(ctx, w.bundle(name, a.Number), scope.ContainerResources(w.pod, spec, w.agent.cfg.Limits)); err != nil {
+	edited := !equality.Semantic.DeepEqual(a.Resources, spec.Resources)
+	from := a.CPUs
+	var err error
+	if edited {
+		err = w.agent.cfg.Containers.Update(ctx, w.bundle(name, a.Number), w.agent.containerResources(w.pod, spec, c.CPUs))
+		from.Own = c.CPUs.Own
+	}
+	if err == nil && (edited || a.CPUs != c.CPUs) {
+		err = w.moveContainer(ctx, name, a.Number, from, c.CPUs)
+	}
+	if err != nil {
 		w.agent.cfg.Events.Warning(ref, reasonResizeError, "Error putting new resources in force: %v", err)
 		c.ResizeFailure = w.failure(w.pod, reasonResizeError, err, c.ResizeFailure)
 		w.seen.Containers[name] = c
 		return
 	}
-	a.Resources = *spec.Resources.DeepCopy()
+	a.Resources, a.CPUs = *spec.Resources.DeepCopy(), c.CPUs
 	c.Current, c.ResizeFailure = &a, nil
 	w.put(name, c)
-	w.agent.cfg.Events.Normal(ref, "ResizeCompleted", "Pod resize completed: container %s", name)
+	if edited {
+		w.agent.cfg.Events.Normal(ref, "ResizeCompleted", "Pod resize completed: container %s", name)
+	}
 }
 
 // resizeSandbox gives the scope the limits that the pod asks for.
 func (w *worker) resizeSandbox(ctx context.Context) {
-	want := scope.PodResources(w.pod, w.agent.cfg.Limits)
-	if err := w.agent.cfg.Scopes.Update(ctx, w.state.Unit, want); err != nil {
+	g := w.agent.cores.grant(string(w.uid))
+	if w.hasCpuset() {
+		g = w.agent.cores.begin(string(w.uid))
+	}
+	want := w.agent.podResources(w.pod, g)
+	err := w.agent.cfg.Scopes.Update(ctx, w.state.Unit, want)
+	if err == nil {
+		err = w.agent.moveHelpers(w.state.Cgroup, g)
+	}
+	if err != nil {
 		w.agent.cfg.Events.Warning(reference(w.pod, ""), reasonResizeError, "Error putting the pod's new resources in force: %v", err)
 		w.seen.Sandbox.ResizeFailure = w.failure(w.pod, reasonResizeError, err, w.seen.Sandbox.ResizeFailure)
 		return
@@ -113,6 +134,9 @@ func (w *worker) resizeSandbox(ctx context.Context) {
 	w.seen.Sandbox.ResizeFailure = nil
 	w.state.Limits = want.String()
 	w.save()
+	if w.hasCpuset() {
+		w.agent.cores.end(string(w.uid), want.AllowedCPUs)
+	}
 }
 
 // forgetAttempt frees what a run that ended holds: its bundle and its root.

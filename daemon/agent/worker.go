@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/cpuset"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/stats"
@@ -31,7 +32,10 @@ type worker struct {
 	podName   string
 	began     time.Time // when the agent was given the pod
 
-	pod     *v1.Pod
+	wanted   *v1.Pod // as it was handed over
+	pod      *v1.Pod // the same, with the resources that it was given
+	admitted bool    // it was given some
+
 	status  v1.PodStatus
 	seen    pod.Observed
 	state   state
@@ -55,7 +59,7 @@ type worker struct {
 func newWorker(a *Agent, p *v1.Pod) *worker {
 	return &worker{
 		agent: a, uid: p.UID, namespace: p.Namespace, podName: p.Name,
-		pod: p, status: p.Status,
+		wanted: p, pod: p, status: p.Status,
 		seen:    pod.Observed{Containers: make(map[string]pod.Container), Conditions: pod.Foreign(p.Status.Conditions)},
 		state:   state{Pod: p, Containers: make(map[string]*containerState)},
 		cancel:  make(map[string]context.CancelFunc),
@@ -88,7 +92,7 @@ func (w *worker) poke() {
 func (w *worker) update(p *v1.Pod) {
 	w.send(func() {
 		old := w.pod
-		w.pod = p
+		w.wanted, w.pod = p, withResources(p, w.pod)
 		if changesVolumes(old, p) {
 			w.stale()
 		}
@@ -152,6 +156,7 @@ func (w *worker) run(ctx context.Context) {
 
 // decide observes, decides and publishes the pod's status.
 func (w *worker) decide() pod.Decision {
+	w.assign()
 	w.observe()
 	w.seen.HostIPs = w.agent.cfg.Node().IPs
 	p := w.pod.DeepCopy()
@@ -182,7 +187,7 @@ func (w *worker) observe() {
 		w.state.Ready = false
 		w.save()
 	}
-	w.seen.Sandbox.Outgrown = w.seen.Sandbox.Ready && w.state.Limits != scope.PodResources(w.pod, w.agent.cfg.Limits).String()
+	w.seen.Sandbox.Outgrown = w.seen.Sandbox.Ready && w.state.Limits != w.agent.podResources(w.pod, w.agent.cores.grant(string(w.uid))).String()
 	for name, c := range w.seen.Containers {
 		if a := c.Current; a != nil && a.State != pod.Exited && !c.Busy {
 			w.observeContainer(name, c)
@@ -282,6 +287,7 @@ type job struct {
 	status  v1.PodStatus
 	sandbox container.Sandbox
 	volumes map[string]volume.Mounted
+	grant   cpuset.Grant
 	unit    string
 	cgroup  string
 	path    string // the cgroup's, from the root of the hierarchy
@@ -291,7 +297,7 @@ type job struct {
 
 func (w *worker) job() job {
 	return job{
-		w: w, pod: w.pod, status: w.status, sandbox: w.sandbox, volumes: w.volumes,
+		w: w, pod: w.pod, grant: w.agent.cores.grant(string(w.uid)), status: w.status, sandbox: w.sandbox, volumes: w.volumes,
 		unit: w.state.Unit, cgroup: w.state.Cgroup, path: w.state.CgroupPath, ips: w.state.IPs,
 	}
 }
@@ -360,6 +366,7 @@ func (w *worker) finish() (gone bool) {
 		w.sandboxStays(err)
 		return false
 	}
+	w.agent.cores.release(string(w.uid))
 	w.agent.cfg.Publish(w.agent.ctx, w.pod, w.status, true)
 	return true
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/BurntSushi/toml"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/utils/cpuset"
 )
 
 // Path is where the configuration is read from unless told otherwise.
@@ -48,6 +49,8 @@ type Config struct {
 	Images     Images              `toml:"images"`
 	Pods       Pods                `toml:"pods"`
 	Eviction   Eviction            `toml:"eviction"`
+	CPU        CPU                 `toml:"cpu"`
+	Memory     Memory              `toml:"memory"`
 }
 
 // Network is the pod network of this host.
@@ -100,6 +103,36 @@ type Logs struct {
 	MaxFiles int `toml:"max_files"`
 
 	MaxBytes int64 `toml:"-"` // MaxSize in bytes
+}
+
+// The values of CPU.Policy.
+const (
+	CPUNone   = "none"
+	CPUStatic = "static"
+)
+
+// CPU is how processors are handed out, see daemon/cpuset.
+type CPU struct {
+	// Policy is "none" (default), or "static": containers of Guaranteed pods that
+	// ask for whole CPUs have as many to themselves.
+	Policy string `toml:"policy"`
+	// Reserved are CPUs that nobody has to himself, "0-1,8"; default with the
+	// static policy: those of the first core.
+	Reserved string `toml:"reserved"`
+	// FullPCPUsOnly gives whole physical cores only.
+	FullPCPUsOnly bool `toml:"full_pcpus_only"`
+	// StrictReservation keeps all pods off the reserved CPUs.
+	StrictReservation bool `toml:"strict_reservation"`
+}
+
+// Memory is how memory is protected and throttled.
+type Memory struct {
+	// QoS protects requested memory and throttles before the limit (KEP-2570);
+	// default false, as the kubelet's feature gate MemoryQoS.
+	QoS bool `toml:"qos"`
+	// ThrottlingFactor is how far between request and limit that begins; default
+	// 0.9, as the kubelet's memoryThrottlingFactor.
+	ThrottlingFactor float64 `toml:"throttling_factor"`
 }
 
 // Read reads the file at path. With a missing file all defaults are in force,
@@ -178,6 +211,7 @@ func suggest(key toml.Key) string {
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
 		"credential_provider_dir", "pods", "ended_threshold",
 		"eviction", "hard", "soft", "soft_grace_period", "minimum_reclaim", "max_pod_grace_period", "transition_period",
+		"max_size", "max_files", "cpu", "memory", "policy", "reserved", "full_pcpus_only", "strict_reservation", "qos", "throttling_factor",
 	} {
 		if known == last || strings.TrimSuffix(known, "s") == strings.TrimSuffix(last, "s") ||
 			len(last) > 3 && (strings.Contains(known, last) || strings.Contains(last, known)) {
@@ -212,6 +246,12 @@ func (c *Config) setDefaults(hostname string) {
 		c.Runtime.MaxPods = 110
 	}
 	c.Eviction.setDefaults()
+	if c.CPU.Policy == "" {
+		c.CPU.Policy = CPUNone
+	}
+	if c.Memory.ThrottlingFactor == 0 {
+		c.Memory.ThrottlingFactor = 0.9
+	}
 	if c.Logs.MaxSize == "" {
 		c.Logs.MaxSize = "10Mi"
 	}
@@ -245,6 +285,15 @@ func (c *Config) validate() []error {
 	}
 	if oci := c.Runtime.OCI; oci != "crun" && oci != "runc" && !filepath.IsAbs(oci) {
 		bad("runtime.oci", oci, `want "crun", "runc" or an absolute path`)
+	}
+	if p := c.CPU.Policy; p != CPUNone && p != CPUStatic {
+		bad("cpu.policy", p, `want "none" or "static"`)
+	}
+	if _, err := cpuset.Parse(c.CPU.Reserved); err != nil {
+		bad("cpu.reserved", c.CPU.Reserved, `want a list of CPUs, for example "0-1,8"`)
+	}
+	if f := c.Memory.ThrottlingFactor; f <= 0 || f > 1 {
+		bad("memory.throttling_factor", fmt.Sprint(f), "want a number above 0, at most 1")
 	}
 	if c.Runtime.PodPidsLimit < 0 {
 		bad("runtime.pod_pids_limit", fmt.Sprint(c.Runtime.PodPidsLimit), "want a positive number")

@@ -334,9 +334,9 @@ func (d *decider) run(c *v1.Container, again bool) {
 			d.stop(c.Name, GracePeriod(d.pod), "Container "+c.Name+" resources changed, will be restarted")
 			return
 		}
-		if !d.tooSoon(seen.ResizeFailure) {
-			d.act(Action{Verb: Resize, Container: c.Name})
-		}
+		d.resize(c, seen)
+	case a.CPUs != seen.CPUs && a.State == Running:
+		d.resize(c, seen)
 	case stopping(a):
 		// It was asked to stop for a reason that no longer holds: let it end.
 		d.stop(c.Name, a.Grace, "")
@@ -355,9 +355,16 @@ func (d *decider) stopUnwell(c *v1.Container, a *Attempt) bool {
 // reset says whether a run ended for all to start from the beginning.
 func reset(a *Attempt) bool { return a != nil && a.Reset }
 
+// resize puts a running container's resources and processors in force.
+func (d *decider) resize(c *v1.Container, seen Container) {
+	if !d.tooSoon(seen.ResizeFailure) {
+		d.act(Action{Verb: Resize, Container: c.Name})
+	}
+}
+
 // start makes a container's next attempt, unless it must wait.
 func (d *decider) start(name string, number int) {
-	if d.hold || d.tooSoon(d.seen.Containers[name].Failure) {
+	if d.hold || d.seen.Hold || d.tooSoon(d.seen.Containers[name].Failure) {
 		return
 	}
 	d.act(Action{Verb: Start, Container: name, Number: number})

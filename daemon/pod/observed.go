@@ -36,6 +36,8 @@ type Observed struct {
 	Sandbox    Sandbox
 	Volumes    Volumes
 	Containers map[string]Container // by name, init containers among them
+	Hold       bool                 // others still run on processors that the pod is to have: nothing starts yet
+	Resize     *Failure             // edited resources that can't be had: Infeasible or Deferred; the pod has the former ones
 	HostIPs    []string             // the node's addresses, for status
 	Unplaced   string               // why the host has no room for the pod yet; "": it has
 	Ending     *Ending              // why the node ends the pod; nil: it does not
@@ -82,6 +84,13 @@ type Container struct {
 	StopFailure   *Failure // why it could not be sent a signal
 	ResizeFailure *Failure // why new resources could not be put in force
 	Unsupervised  bool     // its supervisor was killed: nobody takes its output and its exit code
+	CPUs          CPUs     // where it is to run
+}
+
+// CPUs is where a container runs. The zero value is where its pod does.
+type CPUs struct {
+	Set string `json:"set,omitempty"` // as in cpuset.cpus
+	Own bool   `json:"own,omitempty"` // it has them to itself
 }
 
 // Attempt is one run of a container. Its number is the container's restartCount.
@@ -103,6 +112,7 @@ type Attempt struct {
 	StoreID    string                  // the image's in this host's store
 	Resources  v1.ResourceRequirements // in force
 	User       *v1.ContainerUser       // whom its first process ran as; nil: not known, or never made
+	CPUs       CPUs                    // in force
 	OldSandbox bool                    // it ran in a sandbox that is gone
 	Reset      bool                    `json:",omitempty"` // with all others, for a rule that restarts all containers: what it did does not count
 

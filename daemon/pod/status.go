@@ -100,7 +100,7 @@ func (d *decider) containerStatus(c *v1.Container, waiting string) v1.ContainerS
 	case a != nil && a.State == Running && a.PostStart != HookPending:
 		s.State.Running = &v1.ContainerStateRunning{StartedAt: metav1.NewTime(a.Started)}
 		s.Ready = ready(c, a) && (a.Signalled.IsZero() || d.pod.DeletionTimestamp == nil)
-		s.AllocatedResources = a.Resources.Requests
+		s.AllocatedResources = c.Resources.Requests
 		resources := a.Resources
 		s.Resources = &resources
 	case a != nil && a.State == Exited && !d.willStart(c, seen):
@@ -344,6 +344,7 @@ func (d *decider) conditions(s v1.PodStatus) []v1.PodCondition {
 	if c := d.disruption(); c != nil {
 		list = append(list, *c)
 	}
+	list = append(list, d.resizeConditions()...)
 	for i := range list {
 		list[i].ObservedGeneration = d.pod.Generation
 		list[i].LastTransitionTime = d.since(list[i])

@@ -1,6 +1,7 @@
 package scope
 
 import (
+	"cmp"
 	"os"
 	"slices"
 	"strconv"
@@ -12,9 +13,8 @@ import (
 	v1helper "k8s.io/kubernetes/pkg/apis/core/v1/helper"
 )
 
-// throttleAt is how far between request and limit a container's memory.high
-// lies: the kubelet's default memoryThrottlingFactor.
-const throttleAt = 0.9
+// defaultThrottlingFactor is the kubelet's default memoryThrottlingFactor.
+const defaultThrottlingFactor = 0.9
 
 var pageSize = int64(os.Getpagesize())
 
@@ -28,22 +28,23 @@ func ContainerResources(pod *v1.Pod, c *v1.Container, node NodeLimits) *specs.Li
 	if !node.CgroupV1 {
 		r.Unified = map[string]string{}
 	}
-	if node.has("cpu") {
+	if node.Has("cpu") {
 		containerCPU(r, pod, c)
 	}
-	if node.has("memory") {
+	if node.Has("memory") {
 		containerMemory(r, pod, c, node)
 	}
-	if node.has("pids") && node.PodPidsLimit > 0 {
+	if node.Has("pids") && node.PodPidsLimit > 0 {
 		r.Pids = &specs.LinuxPids{Limit: &node.PodPidsLimit}
 	}
-	if node.has("hugetlb") {
+	if node.Has("hugetlb") {
 		r.HugepageLimits = hugePages(pod, c, node.HugePageSizes)
 	}
 	return r
 }
 
-func (n NodeLimits) has(controller string) bool {
+// Has says whether a controller works here.
+func (n NodeLimits) Has(controller string) bool {
 	return slices.Contains(n.Controllers, controller)
 }
 
@@ -70,7 +71,7 @@ func containerMemory(r *specs.LinuxResources, pod *v1.Pod, c *v1.Container, node
 	effective := effectiveLimit(pod, c, v1.ResourceMemory)
 	if limit := effective.Value(); limit > 0 {
 		r.Memory = &specs.LinuxMemory{Limit: &limit}
-		if node.CgroupV1 && node.has("swap") {
+		if node.CgroupV1 && node.Has("swap") {
 			r.Memory.Swap = &limit // memory and swap together, so no swap
 		}
 	}
@@ -78,7 +79,7 @@ func containerMemory(r *specs.LinuxResources, pod *v1.Pod, c *v1.Container, node
 		return
 	}
 	r.Unified["memory.oom.group"] = "1"
-	if node.has("swap") {
+	if node.Has("swap") {
 		r.Unified["memory.swap.max"] = "0"
 	}
 	if node.MemoryQoS {
@@ -103,7 +104,7 @@ func memoryQoS(unified map[string]string, pod *v1.Pod, c *v1.Container, node Nod
 	if limit == 0 {
 		limit = node.AllocatableMemory
 	}
-	high := request + int64(float64(limit-request)*throttleAt)
+	high := request + int64(float64(limit-request)*cmp.Or(node.ThrottlingFactor, defaultThrottlingFactor))
 	if high = high / pageSize * pageSize; high > request {
 		unified["memory.high"] = strconv.FormatInt(high, 10)
 	}

@@ -35,6 +35,9 @@ func sliceProperties(r Resources) []systemd.Property {
 	if r.CPUWeight > 0 {
 		list = append(list, property("CPUWeight", r.CPUWeight))
 	}
+	if !r.AllowedCPUs.IsEmpty() {
+		list = append(list, property("AllowedCPUs", cpuMask(r.AllowedCPUs)))
+	}
 	if r.MemoryMin != nil {
 		list = append(list, property("MemoryMin", uint64(*r.MemoryMin)))
 	}

@@ -56,9 +56,10 @@ func SliceResources(pods []*v1.Pod, node NodeLimits) map[string]Resources {
 		sum := guaranteed + burstable
 		root.MemoryMin, low.MemoryLow = &sum, &burstable
 	}
+	low.AllowedCPUs = node.SharedCPUs
 	return map[string]Resources{
 		RootSlice:       root,
 		BurstableSlice:  low,
-		BestEffortSlice: {CPUShares: minShares, CPUWeight: weight(minShares)},
+		BestEffortSlice: {CPUShares: minShares, CPUWeight: weight(minShares), AllowedCPUs: node.SharedCPUs},
 	}
 }

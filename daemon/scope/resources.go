@@ -44,9 +44,15 @@ type NodeLimits struct {
 	// the kubelet's feature of this name with memoryReservationPolicy
 	// TieredReservation (KEP-2570). Off by default there and here.
 	MemoryQoS bool
+	// ThrottlingFactor is how far between request and limit MemoryQoS begins to
+	// throttle, at most 1: the kubelet's memoryThrottlingFactor; 0: its default, 0.9.
+	ThrottlingFactor float64
 	// AllocatableMemory in bytes stands in for the limit of containers without
 	// one where MemoryQoS is on; 0: such containers are not throttled.
 	AllocatableMemory int64
+	// SharedCPUs are those of pods below the slices of the QoS classes, which have
+	// no cpuset of their own; empty: all, or what was set before.
+	SharedCPUs cpuset.CPUSet
 	// HugePageSizes are the kernel's, written as in "2MB" and "1GB", see
 	// [HugePageSizes]. A container gets none of a size it does not ask for.
 	HugePageSizes []string

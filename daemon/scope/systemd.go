@@ -18,6 +18,7 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 	"github.com/godbus/dbus/v5"
+	"k8s.io/utils/cpuset"
 )
 
 const unitIface = managerName + ".Unit"
@@ -193,6 +194,9 @@ func (h *onSystemd) Update(ctx context.Context, name string, r Resources) error 
 	if isBusError(err, errNoSuchUnit) {
 		return fmt.Errorf("update %s: %w", name, ErrNotFound)
 	}
+	if err == nil && !r.AllowedCPUs.IsEmpty() {
+		err = h.awaitScopeCPUs(ctx, name, r.AllowedCPUs)
+	}
 	if err != nil {
 		return fmt.Errorf("update %s: %w", name, err)
 	}
@@ -277,7 +281,7 @@ func (h *onSystemd) Slices(ctx context.Context, want map[string]Resources) error
 	h.slicesMu.Lock()
 	defer h.slicesMu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if err := h.slice(ctx, name, sliceProperties(want[name])); err != nil {
+		if err := h.slice(ctx, name, sliceProperties(want[name]), want[name].AllowedCPUs); err != nil {
 			return fmt.Errorf("set %s: %w", name, err)
 		}
 	}
@@ -287,7 +291,7 @@ func (h *onSystemd) Slices(ctx context.Context, want map[string]Resources) error
 // slice spares systemd what it knows: setting properties costs it milliseconds,
 // just when a pod that begins waits for its scope. systemd forgets a slice that
 // it stops because nothing is left in it.
-func (h *onSystemd) slice(ctx context.Context, name string, want []systemd.Property) error {
+func (h *onSystemd) slice(ctx context.Context, name string, want []systemd.Property, cpus cpuset.CPUSet) error {
 	_, err := os.Stat(filepath.Join(h.root, h.prefix, slicePath(name)))
 	if errors.Is(err, fs.ErrNotExist) {
 		delete(h.slices, name)
@@ -299,6 +303,11 @@ func (h *onSystemd) slice(ctx context.Context, name string, want []systemd.Prope
 	delete(h.slices, name) // until it is known to have worked
 	if err := h.bus.call(ctx, "SetUnitProperties", []any{name, true, want}, nil); err != nil {
 		return err
+	}
+	if !cpus.IsEmpty() {
+		if err := awaitCPUs(ctx, filepath.Join(h.root, h.prefix, slicePath(name)), cpus); err != nil {
+			return err
+		}
 	}
 	h.slices[name] = want
 	return nil

@@ -55,6 +55,7 @@ func root() *cobra.Command {
 
 func up(name *string, log *slog.Logger) *cobra.Command {
 	var hosts, nested int
+	var smp string
 	var full bool
 	var images []string
 	cmd := &cobra.Command{
@@ -62,7 +63,7 @@ func up(name *string, log *slog.Logger) *cobra.Command {
 		Short: "Make a bed and leave it running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c := bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log, Images: images, Nested: nested}
+			c := bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log, Images: images, Nested: nested, SMP: smp}
 			if slices.Equal(images, []string{"all"}) {
 				c.Images = bed.ImageNames()
 			}
@@ -77,6 +78,7 @@ func up(name *string, log *slog.Logger) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&hosts, "hosts", 1, "how many hosts: n1, n2, ...")
+	cmd.Flags().StringVar(&smp, "smp", "", "a full host's processors as QEMU's -smp has them, for example 4,threads=2")
 	cmd.Flags().IntVar(&nested, "nested", 0, "how many light hosts inside each full one: n1/n1, n1/n2, ...")
 	cmd.Flags().StringSliceVar(&images, "images", nil,
 		"serve these images at 10.99.0.1:5000: all, or some of "+strings.Join(bed.ImageNames(), ", "))

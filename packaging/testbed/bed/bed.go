@@ -29,6 +29,7 @@ type Config struct {
 	Kind     Kind         // of every host
 	Name     string       // empty: one nobody else has
 	Images   []string     // what the bed's registry serves, from ImageNames; empty: no registry
+	SMP      string       // a full host's processors as QEMU's -smp has them, "4,threads=2"; empty: 2
 	Nested   int          // how many light hosts inside each full host, see Host.Nested
 	Detached bool         // the bed outlives this process, until Down
 	Log      *slog.Logger // nil: silent
@@ -119,7 +120,7 @@ func plan(c Config) (spec, error) {
 	if count > maxHosts {
 		return spec{}, fmt.Errorf("%d hosts are more than the %d that have addresses", count, maxHosts)
 	}
-	s := spec{Name: c.Name}
+	s := spec{Name: c.Name, SMP: c.SMP}
 	if s.Name == "" {
 		s.Name = "bed-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano()%1e9, 36)
 	}

@@ -2,6 +2,7 @@ package bed
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type full struct {
 	machineProcess
 	base   string
 	kvm    bool
+	smp    string
 	nested string // the disk with the root of nested hosts; empty: none
 }
 
@@ -42,7 +44,7 @@ func newFull(p place, s spec, h hostSpec, groups cgroups) (*full, error) {
 	if err := copyProgram(p.program(), filepath.Join(content, "testbed")); err != nil {
 		return nil, err
 	}
-	f := &full{machineProcess{host: h, place: p, groups: groups}, s.Base, s.KVM, s.NestedOn}
+	f := &full{machineProcess{host: h, place: p, groups: groups}, s.Base, s.KVM, cmp.Or(s.SMP, "2"), s.NestedOn}
 	ctx := context.Background()
 	if err := makeDisk(ctx, f.file("testbed.raw"), content, "64M", "testbed"); err != nil {
 		return nil, err
@@ -69,7 +71,7 @@ func (f *full) start() error {
 		args := append(qemu(f.base, f.kvm),
 			"-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0 module_blacklist=kvm,kvm_amd,kvm_intel,powernow_k8"+
 				" systemd.machine_id="+f.host.ID,
-			"-smp", "2", "-m", "1536",
+			"-smp", f.smp, "-m", "1536",
 			"-drive", "if=virtio,format=qcow2,cache=unsafe,file="+f.file("root.qcow2"),
 			"-drive", "if=virtio,format=raw,readonly=on,file="+f.file("testbed.raw"),
 			"-netdev", "tap,id=net,script=no,downscript=no,ifname="+port(f.host.Name),

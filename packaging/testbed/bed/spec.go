@@ -44,6 +44,7 @@ type spec struct {
 	Images   []string // what the registry has, by short names
 	Nested   int      // how many light hosts to nest in each full host
 	NestedOn string   // the disk with their root
+	SMP      string   // of full hosts, QEMU's -smp; empty: 2
 	KVM      bool     // full hosts run on KVM, else on QEMU's emulator
 }
 
