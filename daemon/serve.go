@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -14,6 +15,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/api"
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/daemon/stats"
 	"github.com/shoal-project/shoal/manifests"
 )
 
@@ -113,12 +115,17 @@ func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
 	if err != nil {
 		return s, err
 	}
+	used, err := d.host.meter.NodeOver(ctx, 200*time.Millisecond)
+	if err != nil {
+		return s, err
+	}
 	unenforced, _ := d.host.unenforced()
 	err = d.do(ctx, func() {
 		s = api.Status{
 			Node: d.Config.Node, Version: d.Version, Started: d.started, Supervisor: supervisor(d.host.scopes),
 			Unenforced: unenforced, Runtime: filepath.Base(d.host.runtime.OCI),
 			Pods: make(map[string]int), Files: make(map[string]int), Images: len(images),
+			Usage: statusUsage(used),
 		}
 		for _, p := range d.pods() {
 			s.Pods[string(p.Status.Phase)]++
@@ -131,6 +138,15 @@ func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
 		}
 	})
 	return s, err
+}
+
+// statusUsage is what a person wants to know of the host; /proc always tells it.
+func statusUsage(n stats.Node) *api.StatusUsage {
+	return &api.StatusUsage{
+		MilliCPU: n.CPU.Rate.Or(0) / 1e6, CPUs: n.CPUs,
+		MemoryBytes: n.Memory.WorkingSet.Or(0), MemoryCapacity: n.Capacity.Or(0),
+		DiskBytes: n.Root.Used.Or(0), DiskCapacity: n.Root.Capacity.Or(0),
+	}
 }
 
 // supervisor says what holds pods' processes together.

@@ -49,6 +49,11 @@ func printStatus(w io.Writer, s api.Status, now time.Time) {
 	line("Pods", counts(s.Pods))
 	line("Files", counts(s.Files))
 	line("Images", fmt.Sprint(s.Images))
+	if u := s.Usage; u != nil {
+		line("Processor", fmt.Sprintf("%.1f of %d cores", float64(u.MilliCPU)/1000, u.CPUs))
+		line("Memory", fmt.Sprintf("%.1f of %.1f GiB", gib(u.MemoryBytes), gib(u.MemoryCapacity)))
+		line("Disk", fmt.Sprintf("%.1f of %.1f GiB", gib(u.DiskBytes), gib(u.DiskCapacity)))
+	}
 	for _, c := range s.Conditions {
 		mark := "ok"
 		if !c.OK {
@@ -57,6 +62,8 @@ func printStatus(w io.Writer, s api.Status, now time.Time) {
 		line(c.Type, strings.TrimSpace(mark+" "+c.Message))
 	}
 }
+
+func gib(bytes uint64) float64 { return float64(bytes) / (1 << 30) }
 
 // counts is "3 Running, 1 Pending".
 func counts(m map[string]int) string {

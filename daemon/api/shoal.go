@@ -86,7 +86,18 @@ type Status struct {
 	Pods       map[string]int    `json:"pods"` // by phase
 	Files      map[string]int    `json:"files"`
 	Images     int               `json:"images"`
+	Usage      *StatusUsage      `json:"usage,omitempty"`
 	Conditions []StatusCondition `json:"conditions,omitempty"`
+}
+
+// StatusUsage is what the whole host uses of what it has.
+type StatusUsage struct {
+	MilliCPU       uint64 `json:"milliCPU"` // over a moment
+	CPUs           int    `json:"cpus"`
+	MemoryBytes    uint64 `json:"memoryBytes"` // the working set
+	MemoryCapacity uint64 `json:"memoryCapacity"`
+	DiskBytes      uint64 `json:"diskBytes"` // of the file system with pods' data
+	DiskCapacity   uint64 `json:"diskCapacity"`
 }
 
 // StatusCondition is something about the node that a person should know.

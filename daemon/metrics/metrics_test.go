@@ -23,14 +23,14 @@ import (
 )
 
 // full is a usage of which everything is known: each amount has another value.
-func full(t *testing.T, n *uint64) stats.Usage {
+func full(t testing.TB, n *uint64) stats.Usage {
 	var u stats.Usage
 	fill(t, reflect.ValueOf(&u).Elem(), n)
 	u.IO.Devices = []stats.DeviceIO{{Device: "/dev/vda", ReadBytes: 1, WrittenBytes: 2, Reads: 3, Writes: 4}}
 	return u
 }
 
-func fill(t *testing.T, v reflect.Value, n *uint64) {
+func fill(t testing.TB, v reflect.Value, n *uint64) {
 	t.Helper()
 	switch {
 	case v.Type() == reflect.TypeFor[stats.Amount]():
@@ -46,7 +46,7 @@ func fill(t *testing.T, v reflect.Value, n *uint64) {
 }
 
 // sources tell everything that can be told, of as many pods.
-func sources(t *testing.T, count int) Sources {
+func sources(t testing.TB, count int) Sources {
 	now := time.Unix(1_800_000_000, 0)
 	n := uint64(0)
 	s := &stats.Sample{Time: now, Node: stats.Node{Time: now, CPUs: 2, Usage: full(t, &n), Pods: full(t, &n), Capacity: stats.Known(8 << 30)}}

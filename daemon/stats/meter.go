@@ -139,7 +139,7 @@ func addRates(s, base *Sample) {
 			// Its counter began at 0 when it was started.
 			old, from = CPU{Total: Known(0)}, started
 		}
-		now.Rate, now.Window = perSecond(old.Total, now.Total, s.Time.Sub(from))
+		now.Rate, now.Window = perSecond(old.Total, now.Total, s.Time.Sub(from), fresh)
 	}
 	if base != nil {
 		rate("", &s.Node.CPU, time.Time{})
@@ -157,10 +157,10 @@ func addRates(s, base *Sample) {
 	}
 }
 
-// perSecond is unknown for a window too short to tell, and for a counter that
-// went back.
-func perSecond(from, to Amount, window time.Duration) (Amount, time.Duration) {
-	if !from.known || !to.known || to.n < from.n || window < fresh {
+// perSecond is unknown for a window shorter than least, too short to tell, and
+// for a counter that went back.
+func perSecond(from, to Amount, window, least time.Duration) (Amount, time.Duration) {
+	if !from.known || !to.known || to.n < from.n || window < least {
 		return Amount{}, 0
 	}
 	return Known(uint64(float64(to.n-from.n) / window.Seconds())), window

@@ -2,6 +2,7 @@ package stats
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"runtime"
 	"time"
@@ -36,6 +37,25 @@ func (m *Meter) Node() (Node, error) {
 		return n, err
 	}
 	n.Images, err = l.fileSystem(m.cfg.ImageDir, n.Time)
+	return n, err
+}
+
+// NodeOver measures the host as Node does, with the processor's rate over a time
+// that the caller is ready to wait; the kernel counts in steps of 10 ms.
+func (m *Meter) NodeOver(ctx context.Context, window time.Duration) (Node, error) {
+	before, err := m.Node()
+	if err != nil {
+		return before, err
+	}
+	wait := time.NewTimer(window)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
+		return before, context.Cause(ctx)
+	}
+	n, err := m.Node()
+	n.CPU.Rate, n.CPU.Window = perSecond(before.CPU.Total, n.CPU.Total, n.Time.Sub(before.Time), window/2)
 	return n, err
 }
 
