@@ -71,6 +71,8 @@ type Daemon struct {
 	events  *event.Recorder
 
 	reader   *manifests.Reader
+	statics  *manifests.Reader // of static pods
+	static   static
 	set      manifests.Set
 	memory   manifests.Memory
 	declared map[manifests.Key]*v1.Pod // pods that files declare
@@ -242,7 +244,8 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err := d.agent.Run(ctx, d.pods()); err != nil {
 		return err
 	}
-	d.accept(d.reader.Scan())
+	d.statics = d.openStatic()
+	d.accept(d.reader.Scan(), d.statics.Scan())
 	d.publishNode()
 	for _, c := range d.nodeConditions() {
 		if c.Type == conditionLimits && c.Status == v1.ConditionFalse {
@@ -302,7 +305,7 @@ func (d *Daemon) watchFiles(ctx context.Context, sources []manifests.Source) {
 		d.rescan()
 		go scope.Anticipate() // most edits make a scope; an error only costs time
 	}
-	if err := manifests.Watch(ctx, sources, changed, d.Log); err != nil && ctx.Err() == nil {
+	if err := manifests.Watch(ctx, append(sources, manifests.StaticPods(d.Root)), changed, d.Log); err != nil && ctx.Err() == nil {
 		d.Log.Error("can't watch for edited files: they are looked at every 30 s", "err", err)
 	}
 }
@@ -318,8 +321,8 @@ func (d *Daemon) readFiles(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		set := d.reader.Scan()
-		if err := d.do(ctx, func() { d.accept(set) }); err != nil {
+		set, static := d.reader.Scan(), d.statics.Scan()
+		if err := d.do(ctx, func() { d.accept(set, static) }); err != nil {
 			return
 		}
 		if asked != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -37,14 +36,16 @@ func podKey(p *v1.Pod) manifests.Key {
 }
 
 // accept makes what the files declare this node's claims.
-func (d *Daemon) accept(set manifests.Set) {
+func (d *Daemon) accept(set, static manifests.Set) {
 	before := d.set
+	changedStatic := d.acceptStatic(static)
 	d.set = set
 	d.refusePods()
 	d.reportProblems(before)
 	d.indexFiled()
 	values, changed := d.claims()
 	d.publish(values)
+	changed = append(changed, changedStatic...)
 	d.decidePods(changed)
 	d.remember()
 	for _, key := range changed {
@@ -52,7 +53,7 @@ func (d *Daemon) accept(set manifests.Set) {
 		d.reportStandards(key)
 	}
 	d.unsettled = nil
-	if d.set.Unsettled || len(d.missing) > 0 {
+	if d.set.Unsettled || d.static.set.Unsettled || len(d.missing) > 0 {
 		d.unsettled = time.After(settle)
 	}
 	d.reconcile()
@@ -70,7 +71,7 @@ func (d *Daemon) goneForGood(key string) bool {
 		d.missing[key] = d.Now()
 		return false
 	}
-	if d.set.Unsettled || d.Now().Sub(since) < settle {
+	if d.set.Unsettled || d.static.set.Unsettled || d.Now().Sub(since) < settle {
 		return false
 	}
 	delete(d.missing, key)
@@ -84,6 +85,9 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 	var changed []manifests.Key
 	kept := make(map[string]bool)
 	for _, c := range d.inForce() {
+		if _, taken := d.static.pods[c.Key]; taken {
+			continue // who runs already is this host's own
+		}
 		text := c.Key.String()
 		kept[text] = true
 		if d.refused[c.Key] != "" {
@@ -147,6 +151,9 @@ func (d *Daemon) undeclared(kept map[string]bool) []manifests.Key {
 			continue
 		}
 		if key, err := manifests.ParseKey(name.Key); err == nil && key.GroupKind() == podKind {
+			if _, is := d.static.pods[key]; is {
+				continue
+			}
 			delete(d.declared, key)
 			d.bound.Delete(key)
 			keys = append(keys, key)
@@ -240,16 +247,16 @@ func (d *Daemon) reportDecision(dec workload.Decision, old *v1.Pod) {
 
 // reportProblems says what is wrong with files, once each time it appears.
 func (d *Daemon) reportProblems(before manifests.Set) {
-	static := manifests.StaticPods(d.Root).Dir
-	if files, err := os.ReadDir(static); err == nil && len(files) > 0 && before.Files == nil {
-		d.events.Warning(d.nodeReference(), reasonNotImplemented, "files in %s are not read yet by this version; put them into %s",
-			static, d.path("etc/shoal/manifests"))
-	}
+	d.reportNew(before, d.set)
+}
+
+// reportNew says what is wrong with files of now and was not before.
+func (d *Daemon) reportNew(before, now manifests.Set) {
 	known := make(map[string]bool)
 	for _, p := range before.AllProblems() {
 		known[p.Error()] = true
 	}
-	for _, p := range d.set.AllProblems() {
+	for _, p := range now.AllProblems() {
 		if known[p.Error()] {
 			continue
 		}

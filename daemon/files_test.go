@@ -54,7 +54,7 @@ func openFiles(t *testing.T, root, node string) *files {
 }
 
 // scan looks at the files.
-func (f *files) scan() { f.accept(f.reader.Scan()) }
+func (f *files) scan() { f.accept(f.reader.Scan(), manifests.Set{}) }
 
 func (f *files) write(name, text string) {
 	f.t.Helper()

@@ -42,7 +42,10 @@ func (d *Daemon) serveAPI(ctx context.Context) error {
 
 // Manifests is each source file and what it contributes.
 func (d *Daemon) Manifests(ctx context.Context) (list api.ManifestList, err error) {
-	err = d.do(ctx, func() { list = manifestList(d.set, d.inForce(), d.refused) })
+	err = d.do(ctx, func() {
+		list = manifestList(d.set, d.inForce(), d.refused)
+		list.Sources = append(list.Sources, d.staticList()...)
+	})
 	return list, err
 }
 

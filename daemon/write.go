@@ -91,6 +91,9 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if p, ok := obj.(*v1.Pod); ok && !exists && d.lacksAccount(p) != "" {
 		return nil, forbidden(key, d.lacksAccount(p))
 	}
+	if err := d.refuseStatic(key); err != nil {
+		return nil, err
+	}
 	if warnings, err = d.applyStandards(key, obj, old); err != nil {
 		return nil, err
 	}
@@ -177,6 +180,9 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	}
 	if d.isImplied(key, old) && key.GroupKind() == accountKind {
 		return nil, apierrors.NewMethodNotSupported(resourceOf(key), "delete of the default one, which every namespace has,")
+	}
+	if err := d.refuseStatic(key); err != nil {
+		return nil, err
 	}
 	if declared, ok := d.overridden(key); ok {
 		return nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: delete that file, or the object in it", declared.Pos.File, d.Config.Node))

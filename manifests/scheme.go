@@ -107,8 +107,8 @@ func fill(obj runtime.Object) {
 		if o.Spec.ClusterIP != "" && len(o.Spec.ClusterIPs) == 0 {
 			o.Spec.ClusterIPs = []string{o.Spec.ClusterIP}
 		}
-	case *corev1.Pod: // the ServiceAccount admission plugin
-		if o.Spec.ServiceAccountName == "" {
+	case *corev1.Pod: // the ServiceAccount admission plugin, which passes static pods over
+		if _, static := o.Annotations[corev1.MirrorPodAnnotationKey]; o.Spec.ServiceAccountName == "" && !static {
 			o.Spec.ServiceAccountName = "default"
 		}
 	}

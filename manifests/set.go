@@ -89,6 +89,16 @@ func compareBool(a, b bool) int {
 	return 1
 }
 
+// AddProblem notes what the caller finds wrong with one of the set's files,
+// whose Problems may be shared and so are copied.
+func (s *Set) AddProblem(p Problem) {
+	for i := range s.Files {
+		if f := &s.Files[i]; f.Path == p.Pos.File {
+			f.Problems = append(slices.Clip(f.Problems), p)
+		}
+	}
+}
+
 // AllProblems are those of directories and of files, in the order of Files.
 func (s Set) AllProblems() []Problem {
 	all := slices.Clone(s.Problems)

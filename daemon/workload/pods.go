@@ -80,7 +80,7 @@ func DeclaredPods(in Input) []Decision {
 	}
 	for key, decided := range in.Decided {
 		released := decided.Annotations[AnnotationReleased] != "" && decided.DeletionTimestamp == nil
-		if _, ok := in.Declared[key]; ok || released || metav1.GetControllerOf(decided) != nil {
+		if _, ok := in.Declared[key]; ok || released || metav1.GetControllerOf(decided) != nil && !isStatic(decided) {
 			continue
 		}
 		switch {
@@ -99,7 +99,10 @@ func DeclaredPods(in Input) []Decision {
 func create(declared *v1.Pod, in Input, key manifests.Key) *v1.Pod {
 	pod := declared.DeepCopy()
 	pod.UID = in.UID(key)
-	pod.OwnerReferences, pod.Finalizers = nil, nil
+	pod.Finalizers = nil
+	if !isStatic(pod) {
+		pod.OwnerReferences = nil
+	}
 	pod.CreationTimestamp = metav1.NewTime(in.Now.Truncate(time.Second))
 	pod.Generation = 1
 	pod.Spec.NodeName = cmp.Or(pod.Spec.NodeName, in.Node)
@@ -143,6 +146,9 @@ func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	next.Labels, next.Annotations = declared.Labels, declared.Annotations
 	next.Spec = *declared.Spec.DeepCopy()
 	next.Spec.NodeName = cmp.Or(declared.Spec.NodeName, decided.Spec.NodeName)
+	if was, is := decided.Annotations[manifests.AnnotationConfigHash], declared.Annotations[manifests.AnnotationConfigHash]; was != is {
+		return nil, "a static pod's file was edited"
+	}
 	keepToken(next, decided)
 	next.Spec.EphemeralContainers = decided.Spec.EphemeralContainers // never declared: they belong to this very pod
 	sameSpec := equality.Semantic.DeepEqual(next.Spec, decided.Spec)
