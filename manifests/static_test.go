@@ -30,15 +30,15 @@ func TestStaticPod(t *testing.T) {
 	if again, _ := pod(plain, "Node-1"); again.Annotations[AnnotationConfigHash] != hash {
 		t.Error("the same file has another hash")
 	}
-	if edited, _ := pod(strings.Replace(plain, "image: x", "image: y", 1), "Node-1"); edited.Annotations[AnnotationConfigHash] == hash {
+	if edited, _ := pod(strings.Replace(plain, "image: x", "image: z", 1), "Node-1"); edited.Annotations[AnnotationConfigHash] == hash {
 		t.Error("an edited file has the same hash")
 	}
 	for want, text := range map[string]string{
 		"static pods only: a ConfigMap":                                 "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n",
 		"may not reference configmaps":                                  head + "  containers: [{name: main, image: x, envFrom: [{configMapRef: {name: c}}]}]\n",
-		"may not reference secrets (via secret vol":                     head + "  containers: [{name: main, image: x}]\n  volumes: [{name: v, secret: {secretName: s}}]\n",
+		"may not reference secrets":                                     head + "  containers: [{name: main, image: x}]\n  volumes: [{name: v, secret: {secretName: s}}]\n",
 		"may not reference serviceaccounts":                             head + "  serviceAccountName: robot\n  containers: [{name: main, image: x}]\n",
-		"its name with the node's, " + strings.Repeat("w", 250) + "-n1": strings.Replace(plain, "name: web", "name: "+strings.Repeat("w", 250), 1),
+		"its name with the node's, " + strings.Repeat("w", 252) + "-n1": strings.Replace(plain, "name: web", "name: "+strings.Repeat("w", 252), 1),
 	} {
 		if _, err := pod(text, "n1"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
