@@ -27,7 +27,8 @@ const reasonNotImplemented = "NotImplemented"
 // implemented are the kinds that this version acts upon.
 var implemented = map[schema.GroupKind]bool{
 	{Kind: "Pod"}: true, {Kind: "ConfigMap"}: true, {Kind: "Secret"}: true, {Kind: "ServiceAccount"}: true, {Kind: "Namespace"}: true,
-	workload.KindDeployment: true, workload.KindReplicaSet: true, workload.KindDaemonSet: true,
+	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}: true,
+	workload.KindDeployment:                             true, workload.KindReplicaSet: true, workload.KindDaemonSet: true,
 	workload.KindDisruptionBudget: true, workload.KindControllerRevision: true,
 }
 

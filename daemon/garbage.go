@@ -25,11 +25,19 @@ func (d *Daemon) collectGarbage(ctx context.Context) {
 		} else if failures++; failures > 1 { // as the kubelet: the disk may be busy while it starts
 			d.events.Warning(d.nodeReference(), "ImageGCFailed", "%v", err)
 		}
+		_ = d.do(ctx, d.deleteEnded) // else the daemon ends
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// deleteEnded deletes the pods of controllers that ended and are too many.
+func (d *Daemon) deleteEnded() {
+	for _, p := range pressure.Ended(d.pods(), d.Config.Pods.EndedThreshold) {
+		d.deletePod(p, new(int64))
 	}
 }
 

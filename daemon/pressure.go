@@ -6,7 +6,9 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	scheduling "k8s.io/api/scheduling/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/pod"
@@ -220,7 +222,7 @@ func (w *watcher) usage(sample *stats.Sample, files stats.Storage) []pressure.Us
 		disk := files.Pods[s.UID]
 		_, known := s.Memory.WorkingSet.Get()
 		u := pressure.Usage{
-			Pod: p, Known: known, Memory: n(s.Memory.WorkingSet), Processes: n(s.Processes), Total: n(disk.Total.Bytes),
+			Pod: w.d.withPriority(p), Known: known, Memory: n(s.Memory.WorkingSet), Processes: n(s.Processes), Total: n(disk.Total.Bytes),
 		}
 		for _, c := range s.Containers {
 			kept := disk.Containers[c.Name]
@@ -262,6 +264,22 @@ func (w *watcher) enforceLimits(ctx context.Context, split bool) (evicted bool) 
 	return evicted
 }
 
+// withPriority is the pod with its class's priority as its own.
+func (d *Daemon) withPriority(p *v1.Pod) *v1.Pod {
+	n := pressure.Priority(p, func(name string) (int32, bool) {
+		objects, _ := d.view.List(schema.GroupKind{Group: scheduling.GroupName, Kind: "PriorityClass"}, "")
+		for _, o := range objects {
+			if c, ok := o.(*scheduling.PriorityClass); ok && (c.Name == name || name == "" && c.GlobalDefault) {
+				return c.Value, true
+			}
+		}
+		return 0, false
+	})
+	p = p.DeepCopy()
+	p.Spec.Priority = &n
+	return p
+}
+
 // place says why a pod has to wait until the node has room for it, in the
 // scheduler's words. A pod whose file names the node has passed the scheduler
 // by: the node takes it in or refuses it.
@@ -269,7 +287,7 @@ func (d *Daemon) place(p *v1.Pod) string {
 	if _, bound := d.bound.Load(podKey(p)); bound {
 		return ""
 	}
-	if pressure.Refusal(p, d.pressure.Load().conditions) == "" {
+	if pressure.Refusal(d.withPriority(p), d.pressure.Load().conditions) == "" {
 		return ""
 	}
 	return "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
@@ -277,7 +295,7 @@ func (d *Daemon) place(p *v1.Pod) string {
 
 // refuse says why the node, as it is now, takes no such pod.
 func (d *Daemon) refuse(p *v1.Pod) *pod.Rejection {
-	if why := pressure.Refusal(p, d.pressure.Load().conditions); why != "" {
+	if why := pressure.Refusal(d.withPriority(p), d.pressure.Load().conditions); why != "" {
 		return &pod.Rejection{Reason: reasonEvicted, Message: why}
 	}
 	return nil

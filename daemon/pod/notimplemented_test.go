@@ -30,7 +30,7 @@ spec:
 	want := []string{
 		"spec.containers[0].env[1].valueFrom.fileKeyRef",
 		"spec.volumes[1].persistentVolumeClaim", "spec.volumes[2].projected.sources[1].clusterTrustBundle",
-		"spec.nodeSelector", "spec.priorityClassName",
+		"spec.nodeSelector",
 	}
 	if got := NotImplemented(&p); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
