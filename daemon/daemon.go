@@ -458,7 +458,12 @@ func (d *Daemon) publish(values map[record.Name]json.RawMessage) {
 func (d *Daemon) fold(keys []manifests.Key) {
 	var changes []view.Change
 	touched := make(map[string]bool) // namespaces
+	seen := make(map[manifests.Key]bool)
 	for _, key := range keys {
+		if seen[key] { // a decision and a status of one object: it must count once
+			continue
+		}
+		seen[key] = true
 		if key.GroupKind() == namespaceKind {
 			touched[key.Name] = true
 			continue

@@ -196,3 +196,25 @@ func TestAPodWithoutPullSecretsHasThoseOfItsAccount(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 }
+
+func TestANamespaceWhoseOnlyObjectIsReplacedKeepsItsAccount(t *testing.T) {
+	f := openFiles(t, t.TempDir(), "n1")
+	key := manifests.Key{Kind: "ConfigMap", Namespace: "x", Name: "a"}
+	f.write("a.yaml", configMap("x", "a", "v"))
+	f.scan()
+	f.remove("a.yaml")
+	f.scan()
+	f.now = f.now.Add(settle)
+	f.set = f.reader.Scan()
+	values, _ := f.claims()
+	f.store.Save(f.own.Publish(f.clock.Now(), values))
+	f.fold([]manifests.Key{key, key}) // as when several sections speak of it
+	if f.account("x", "default") != nil {
+		t.Error("an account in a namespace that is gone")
+	}
+	f.write("a.yaml", configMap("x", "a", "w"))
+	f.scan()
+	if f.account("x", "default") == nil {
+		t.Error("the namespace is back, and its account is not")
+	}
+}
