@@ -107,6 +107,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer d.closeStore()
+	defer d.keepEvents()()
 	var err error
 	if d.tokens, err = openTokens(d); err != nil {
 		return err
@@ -129,6 +130,26 @@ func Run(ctx context.Context, o Options) error {
 		return unlessEnded(ctx, err)
 	}
 	return d.loop(ctx)
+}
+
+// keepEvents has events outlive the daemon. What it returns ends that, with all
+// that was recorded written.
+func (d *Daemon) keepEvents() (end func()) {
+	run, err := d.events.Keep(d.path("var/lib/shoal/events.jsonl"))
+	if err != nil {
+		d.Log.Warn("events will not outlive a restart of shoald", "err", err)
+		return func() {}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	return func() {
+		stop()
+		<-done
+	}
 }
 
 // unlessEnded is err, but nil for a daemon that was told to end: what failed

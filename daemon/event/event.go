@@ -2,7 +2,8 @@
 //
 // Events stay on the node where they happened: they are not part of its record.
 // They live for an hour (the apiserver's --event-ttl default) in the view, and
-// for as long as it keeps them in the journal.
+// for as long as it keeps them in the journal. Recorder.Keep makes those of the
+// view outlive the daemon.
 package event
 
 import (
@@ -43,6 +44,8 @@ type Recorder struct {
 	mu     sync.Mutex
 	events map[manifests.Key]*v1.Event
 	counts map[Kind]uint64
+	dirty  map[manifests.Key]bool // not yet written; nil: nothing is written
+	woken  chan struct{}          // holds one: something is dirty
 }
 
 // Kind is what events are counted by.
@@ -94,11 +97,24 @@ func (r *Recorder) record(about v1.ObjectReference, kind, reason, message string
 	e.Count++
 	e.LastTimestamp = now
 	r.events[key] = e
+	r.touch(key)
 	changes := []view.Change{{Key: key, Object: e}}
 	if len(r.events) > most {
 		changes = append(changes, r.drop(r.oldest()))
 	}
 	r.view.Apply(changes...)
+}
+
+// touch has an event written soon, if events are kept at all.
+func (r *Recorder) touch(key manifests.Key) {
+	if r.dirty == nil {
+		return
+	}
+	r.dirty[key] = true
+	select {
+	case r.woken <- struct{}{}:
+	default:
+	}
 }
 
 // Counts is how often each kind of event happened since the recorder was made.
