@@ -161,6 +161,11 @@ func daemonSetCreate(ds *apps.DaemonSet) field.ErrorList {
 }
 
 func daemonSetUpdate(ds, old *apps.DaemonSet) field.ErrorList {
+	// The apiserver counts it (pkg/registry/apps/daemonset, PrepareForUpdate), clients can't.
+	ds.Spec.TemplateGeneration = old.Spec.TemplateGeneration
+	if !apiequality.Semantic.DeepEqual(ds.Spec.Template, old.Spec.Template) {
+		ds.Spec.TemplateGeneration++
+	}
 	opts := pod.GetValidationOptionsFromPodTemplate(&ds.Spec.Template, &old.Spec.Template)
 	opts.AllowInvalidLabelValueInSelector = opts.AllowInvalidLabelValueInSelector || metav1validation.LabelSelectorHasInvalidLabelValue(old.Spec.Selector)
 	return appsvalidation.ValidateDaemonSetUpdate(ds, old, opts)

@@ -180,6 +180,13 @@ func TestUpdateRulesOfOtherKinds(t *testing.T) {
 	if errs := ValidateUpdate(changed, allocated); len(errs) != 1 {
 		t.Errorf("another kind: got %v", errs)
 	}
+	ds := func(image string) runtime.Object {
+		return one("apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: d}\nspec: {selector: {matchLabels: {a: b}}, " +
+			"template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: " + image + "}]}}}")
+	}
+	if errs := ValidateUpdate(ds("new"), ds("old")); len(errs) > 0 {
+		t.Errorf("a daemon set's template may not change: %v", errs)
+	}
 }
 
 func TestSecretsAndAutoscalersComeInOneForm(t *testing.T) {

@@ -15,7 +15,6 @@ import (
 	"k8s.io/kubectl/pkg/cmd/attach"
 	"k8s.io/kubectl/pkg/cmd/cp"
 	"k8s.io/kubectl/pkg/cmd/create"
-	"k8s.io/kubectl/pkg/cmd/debug"
 	"k8s.io/kubectl/pkg/cmd/delete"
 	"k8s.io/kubectl/pkg/cmd/describe"
 	"k8s.io/kubectl/pkg/cmd/diff"
@@ -108,7 +107,7 @@ func addKubectl(root *cobra.Command, n *node, streams genericiooptions.IOStreams
 	look := []*cobra.Command{
 		get.NewCmdGet("shoal", f, streams), describe.NewCmdDescribe("shoal", f, streams), logs.NewCmdLogs(f, streams),
 		exec.NewCmdExec(f, streams), attach.NewCmdAttach(f, streams), portforward.NewCmdPortForward(f, streams),
-		debug.NewCmdDebug(f, streams), events.NewCmdEvents(f, streams), wait.NewCmdWait(f, streams), top.NewCmdTop(f, streams),
+		newDebug(f, streams), events.NewCmdEvents(f, streams), wait.NewCmdWait(f, streams), top.NewCmdTop(f, streams),
 		explain.NewCmdExplain("shoal", f, streams), diff.NewCmdDiff(f, streams), cp.NewCmdCp(f, streams),
 		apiresources.NewCmdAPIResources(f, streams), apiresources.NewCmdAPIVersions(f, streams),
 	}

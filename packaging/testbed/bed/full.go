@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/shoal-project/shoal/packaging/testbed/agent"
@@ -68,7 +69,7 @@ func (f *full) start() error {
 			return nil, err
 		}
 		a := f.host.Addr.As4()
-		args := append(qemu(f.base, f.kvm),
+		args := append(qemu(f.base, f.kvm, strings.Contains(f.smp, "threads=")),
 			"-append", "root=/dev/vda rw console=ttyS0 panic=-1 net.ifnames=0 module_blacklist=kvm,kvm_amd,kvm_intel,powernow_k8"+
 				" systemd.machine_id="+f.host.ID,
 			"-smp", f.smp, "-m", "1536",
@@ -87,14 +88,19 @@ func (f *full) start() error {
 	})
 }
 
-// qemu is the beginning of a command line that boots the base's kernel.
-func qemu(base string, kvm bool) []string {
+// qemu is the beginning of a command line that boots the base's kernel. An emulated AMD processor, the default, tells
+// nothing of its threads, since QEMU does not emulate TOPOEXT; one of Intel does.
+func qemu(base string, kvm, threads bool) []string {
 	args := []string{"qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
 		"-kernel", filepath.Join(base, "kernel"), "-initrd", filepath.Join(base, "initrd")}
 	if kvm {
 		return append(args, "-accel", "kvm", "-cpu", "host")
 	}
-	return append(args, "-accel", "tcg,thread=multi", "-cpu", "max")
+	cpu := "max"
+	if threads {
+		cpu += ",vendor=GenuineIntel"
+	}
+	return append(args, "-accel", "tcg,thread=multi", "-cpu", cpu)
 }
 
 // serveAgent lets many callers share the one virtio-serial port behind which the agent is: requests that come in on the
@@ -125,7 +131,7 @@ func kvmBoots(ctx context.Context, base string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	args := append(qemu(base, true), "-m", "256", "-no-reboot", "-append", "console=ttyS0 panic=-1 root=/dev/none")
+	args := append(qemu(base, true, false), "-m", "256", "-no-reboot", "-append", "console=ttyS0 panic=-1 root=/dev/none")
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	seen := &sight{text: []byte("Linux version"), found: cancel}
 	cmd.Stdout = seen

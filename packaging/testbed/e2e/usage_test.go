@@ -9,12 +9,12 @@ import (
 
 // A light host has no controllers: memory is that of the container's processes.
 func TestUsageIsToldInEveryForm(t *testing.T) {
-	h := newHost(t)
-	h.sh("mkdir -p /etc/shoal/manifests")
+	h := newShoal(t)
 	if err := h.WriteFile(h.Context(), "/etc/shoal/shoal.toml", []byte("[metrics]\nlisten = \"127.0.0.1:9479\"\n")); err != nil {
 		t.Fatal(err)
 	}
-	h.install()
+	h.sh("systemctl restart shoald")
+	h.answers()
 	h.drop("one.yaml", named("one"))
 	h.drop("busy.yaml", strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(sleeper, "@@", "busy"), "tier: one", "tier: two"),
 		"exec sleep infinity", `perl -e '$x = qq(x) x (50 << 20); print qq(full\\n); 1 while 1'`))
