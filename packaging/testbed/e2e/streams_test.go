@@ -68,10 +68,10 @@ func TestDebugLooksIntoARunningPod(t *testing.T) {
 	h.drop("one.yaml", named("one"))
 	h.ready("one")
 	before := h.sh("shoal get pod one -o jsonpath='{.metadata.uid} {.status.containerStatuses[0].containerID}'")
-	add := func(container string) string { // what shoal debug sends, which knows no rootfs:///
+	add := func(container string) string { // shoal debug -i gives its input no end, as kubectl's
 		return `shoal patch pod one --subresource=ephemeralcontainers -p '{"spec":{"ephemeralContainers":[` + container + `]}}'`
 	}
-	h.sh(add(`{"name":"look","image":"rootfs:///","targetContainerName":"main","command":["sh","-c","tr \"\\0\" \" \" </proc/1/cmdline; exec sleep infinity"]}`))
+	h.sh("shoal debug one --image=rootfs:/// --image-pull-policy=Never --target=main -c look -- sh -c 'tr \"\\0\" \" \" </proc/1/cmdline; exec sleep infinity'")
 	h.shows("sleep infinity", "shoal logs one -c look")
 	h.shows("running", `shoal get pod one -o jsonpath='{.status.ephemeralContainerStatuses[?(@.name=="look")].state}' | grep -o running`)
 	h.sh("systemctl kill --signal=KILL --kill-whom=main shoald")
