@@ -21,6 +21,7 @@ func (a *Agent) End(uid types.UID, why pod.Ending) {
 		if w.seen.Ending != nil || w.pod.DeletionTimestamp != nil || w.status.Phase == v1.PodSucceeded || w.status.Phase == v1.PodFailed {
 			return
 		}
+		why.Since = a.cfg.Now()
 		w.state.Ending, w.seen.Ending = &why, &why
 		w.save()
 	})

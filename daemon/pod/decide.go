@@ -173,7 +173,7 @@ func (d *decider) stop(name string, grace time.Duration, reason string) bool {
 	case a.State == Created:
 		d.act(Action{Verb: Kill, Container: name, Reason: reason})
 	case a.Signalled.IsZero():
-		if grace == 0 && (a.Stopping.IsZero() || d.forced()) {
+		if grace == 0 && (d.silently(a) || c.StopFailure != nil) {
 			d.act(Action{Verb: Kill, Container: name, Reason: reason})
 			break
 		}
@@ -181,7 +181,10 @@ func (d *decider) stop(name string, grace time.Duration, reason string) bool {
 			break
 		}
 		if !a.Stopping.IsZero() {
-			grace = max(d.stopBy(a, grace).Sub(d.now), leastGrace)
+			grace = d.stopBy(a, grace).Sub(d.now)
+		}
+		if !a.Stopping.IsZero() || grace == 0 {
+			grace = max(grace, leastGrace)
 		}
 		d.act(Action{Verb: Terminate, Container: name, Grace: grace, Reason: reason})
 		d.lookAt(d.now.Add(grace))
@@ -270,8 +273,8 @@ func (d *decider) runContainers() {
 		if !initialized && !isSidecar(c) {
 			break
 		}
-		if !initialized && d.seen.Containers[c.Name].Current == nil {
-			break
+		if a := d.seen.Containers[c.Name].Current; !initialized && (a == nil || a.OldSandbox || a.Reset) {
+			break // its turn has not come, in this sandbox
 		}
 		if isSidecar(c) {
 			d.run(c, reset(d.seen.Containers[c.Name].Current))

@@ -143,7 +143,7 @@ func (h *host) step(f []string) {
 		h.failing[f[1]] = f[2]
 	case "evict":
 		grace, _ := time.ParseDuration(f[1])
-		h.seen.Ending = &Ending{Reason: "Evicted", Message: "The node was low on resource: memory. ", Grace: grace, Disruption: true}
+		h.seen.Ending = &Ending{Reason: "Evicted", Message: "The node was low on resource: memory. ", Grace: grace, Disruption: true, Since: h.now}
 	case "heal":
 		delete(h.failing, f[1])
 	case "delete":

@@ -13,7 +13,8 @@ import (
 type Ending struct {
 	Reason     string        `json:"reason"` // Evicted, Terminated
 	Message    string        `json:"message"`
-	Grace      time.Duration `json:"grace"`                // at most; the pod's own may be shorter
+	Grace      time.Duration `json:"grace"`                // at most, from Since; the pod's own may be shorter
+	Since      time.Time     `json:"since,omitzero"`       // when that was decided; zero: each container has all of Grace
 	Disruption bool          `json:"disruption,omitempty"` // it has the condition DisruptionTarget
 }
 
@@ -27,12 +28,18 @@ func (d *decider) endedByNode() bool {
 	return true
 }
 
-// grace is how long containers may take to end.
+// grace is how long containers may take to end that are asked to now. Those
+// whose turn comes late have what is left.
 func (d *decider) grace() time.Duration {
-	if e := d.seen.Ending; e != nil {
-		return min(e.Grace, GracePeriod(d.pod))
+	e := d.seen.Ending
+	if e == nil {
+		return GracePeriod(d.pod)
 	}
-	return GracePeriod(d.pod)
+	grace := min(e.Grace, GracePeriod(d.pod))
+	if grace <= leastGrace || e.Since.IsZero() {
+		return grace
+	}
+	return max(grace-d.now.Sub(e.Since), leastGrace)
 }
 
 // disruption is the condition of a pod that the node ended, or ends; nil for others.

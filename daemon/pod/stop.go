@@ -7,8 +7,8 @@ import (
 )
 
 // leastGrace is what a container has between its stop signal and KILL, however
-// much of the grace its preStop hook took (the kubelet's
-// minimumGracePeriodInSeconds).
+// much of the grace its preStop hook, or those it waited for, took (the
+// kubelet's minimumGracePeriodInSeconds).
 const leastGrace = 2 * time.Second
 
 // preStop runs a container's preStop hook before it is sent the stop signal, and
@@ -59,13 +59,20 @@ func (d *decider) stopBy(a *Attempt, grace time.Duration) time.Time {
 		return deadline
 	}
 	own := d.now.Add(grace)
-	if least := a.Signalled.Add(leastGrace); !a.Stopping.IsZero() && !a.Signalled.IsZero() && !d.forced() && own.Before(least) {
+	if least := a.Signalled.Add(leastGrace); !a.Signalled.IsZero() && !d.forced() && own.Before(least) {
 		own = least
 	}
 	if own.Before(deadline) {
 		return own
 	}
 	return deadline
+}
+
+// silently says whether a container without any grace is sent no stop signal
+// before KILL: nobody meant it to have any. That the grace of a deletion is over
+// before its turn came is another thing.
+func (d *decider) silently(a *Attempt) bool {
+	return d.forced() || a.Stopping.IsZero() && d.pod.DeletionTimestamp == nil
 }
 
 // forced says whether the pod is deleted without any grace.
