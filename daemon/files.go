@@ -232,7 +232,7 @@ func (d *Daemon) reportDecision(dec workload.Decision, old *v1.Pod) {
 			d.events.Normal(objectReference(dec.Pod), "Scheduled", "Successfully assigned %s/%s to %s",
 				dec.Pod.Namespace, dec.Pod.Name, d.Config.Node)
 		} else {
-			d.events.Warning(objectReference(dec.Pod), "NodeNotFound", "spec.nodeName is %q, and no node has that name; this one is %q",
+			d.events.Warning(objectReference(dec.Pod), "NodeNotFound", "spec.nodeName is %q, and no node has that name; this one is %q (correct it, or leave it out)",
 				dec.Pod.Spec.NodeName, d.Config.Node)
 		}
 		for _, field := range pod.NotImplemented(dec.Pod) {

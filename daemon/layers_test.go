@@ -34,6 +34,7 @@ var layers = map[string][]string{
 	"daemon/podsecurity": {},
 	"daemon/identity":    {},
 	"daemon/token":       {},
+	"daemon/cure":        {},
 
 	"daemon/prober":     {"daemon/probe"},
 	"daemon/scope":      {},
@@ -50,7 +51,7 @@ var layers = map[string][]string{
 	"daemon/api/openapi":     {},
 	"daemon/api/openapi/gen": {"daemon/api/openapi"},                     // writes daemon/api/openapi's data
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
-	"daemon/agent":           {"daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
+	"daemon/agent":           {"daemon/cure", "daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
@@ -60,7 +61,7 @@ var layers = map[string][]string{
 		"daemon/credential", "daemon/pressure",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
-	"cmd/shoal":  {"manifests", "daemon/api"},
+	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure"},
 }
 
 // impure are imports that a pure package must not have, with the reason.
@@ -70,7 +71,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/pod", "daemon/pressure", "daemon/workload"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/pod", "daemon/pressure", "daemon/workload"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)

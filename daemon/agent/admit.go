@@ -1,6 +1,9 @@
 package agent
 
-import "github.com/shoal-project/shoal/daemon/pod"
+import (
+	"github.com/shoal-project/shoal/daemon/cure"
+	"github.com/shoal-project/shoal/daemon/pod"
+)
 
 // admit finds out whether the host takes a pod in. One that it once took in may
 // stay, whatever the rules have become.
@@ -21,6 +24,7 @@ func (w *worker) admit() {
 		r = w.agent.cfg.Refuse(w.pod)
 	}
 	if r != nil {
+		r = &pod.Rejection{Reason: r.Reason, Message: cure.Add(w.pod, "", r.Message)}
 		w.seen.Rejected = r
 		w.agent.cfg.Events.Warning(reference(w.pod, ""), r.Reason, "%s", r.Message)
 	}

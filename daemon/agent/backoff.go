@@ -1,7 +1,11 @@
 package agent
 
 import (
+	"fmt"
+
 	v1 "k8s.io/api/core/v1"
+
+	"github.com/shoal-project/shoal/daemon/cure"
 )
 
 // reasonBackOff is the kubelet's event on a container that waits to be started,
@@ -27,8 +31,11 @@ func (w *worker) reportBackOff(old, now v1.PodStatus) {
 			}
 			switch waiting.Reason {
 			case "CrashLoopBackOff":
-				w.agent.cfg.Events.Warning(reference(w.pod, c.Name), reasonBackOff, "Back-off restarting failed container %s in pod %s_%s(%s)",
-					c.Name, w.podName, w.namespace, w.uid)
+				said := fmt.Sprintf("Back-off restarting failed container %s in pod %s_%s(%s)", c.Name, w.podName, w.namespace, w.uid)
+				if todo := cure.Ended(w.pod, c.Name, c.LastTerminationState.Terminated); todo != "" {
+					said += " (" + todo + ")"
+				}
+				w.agent.cfg.Events.Warning(reference(w.pod, c.Name), reasonBackOff, "%s", said)
 			case "ImagePullBackOff":
 				w.agent.cfg.Events.Normal(reference(w.pod, c.Name), reasonBackOff, "Back-off pulling image %q", c.Image)
 				w.agent.cfg.Events.Warning(reference(w.pod, c.Name), "Failed", "Error: %s", waiting.Reason)

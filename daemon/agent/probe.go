@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	v1 "k8s.io/api/core/v1"
 
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/cure"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/probe"
 	"github.com/shoal-project/shoal/daemon/prober"
@@ -28,7 +30,7 @@ func (w *worker) probe(probes []pod.Probed) {
 			Key:   prober.Key{Container: p.Container, Attempt: p.Attempt, Kind: p.Kind},
 			Probe: probe.Of(c, p.Kind), Target: w.target(c, p.Attempt),
 			Started: a.Started, State: *a.Probes.Of(p.Kind),
-			Said: w.probeSaid(p, reference(w.pod, p.Container)),
+			Said: w.probeSaid(p, w.pod),
 		})
 	}
 	w.agent.prober.Set(string(w.uid), tasks)
@@ -59,15 +61,16 @@ func literals(c *v1.Container) []string {
 
 // probeSaid makes events of a probe's outcomes, and has the worker take up its
 // result when that changes.
-func (w *worker) probeSaid(p pod.Probed, ref v1.ObjectReference) func(probe.State, probe.Outcome) {
+func (w *worker) probeSaid(p pod.Probed, about *v1.Pod) func(probe.State, probe.Outcome) {
+	ref := reference(about, p.Container)
 	var last probe.Result // said of by this function
 	return func(s probe.State, out probe.Outcome) {
 		events := w.agent.cfg.Events
 		switch {
 		case out.Err != nil:
-			events.Warning(ref, reasonUnhealthy, "%s probe errored and resulted in unknown state: %v", p.Kind, out.Err)
+			events.Warning(ref, reasonUnhealthy, "%s", cure.Add(about, p.Container, fmt.Sprintf("%s probe errored and resulted in unknown state: %v", p.Kind, out.Err)))
 		case out.Result == probe.Failure:
-			events.Warning(ref, reasonUnhealthy, "%s probe failed: %s", p.Kind, out.Output)
+			events.Warning(ref, reasonUnhealthy, "%s", cure.Add(about, p.Container, fmt.Sprintf("%s probe failed: %s", p.Kind, out.Output)))
 		case out.Warning:
 			events.Warning(ref, reasonProbeWarning, "%s probe warning: %s", p.Kind, out.Output)
 		}

@@ -9,6 +9,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-project/shoal/daemon/cure"
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/pod"
 )
@@ -20,7 +21,7 @@ func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
 	if !image.IsRootfs(c.Image) {
 		if _, err := image.Normalize(c.Image); err != nil {
 			err = fmt.Errorf("Failed to apply default image tag %q: %w", c.Image, err)
-			events.Warning(ref, "InspectFailed", "%v", err)
+			events.Warning(ref, "InspectFailed", "%v", cure.Wrap(j.pod, c.Name, err))
 			return image.Image{}, &failure{pod.InvalidImageName, err}
 		}
 	}
@@ -36,7 +37,7 @@ func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
 			return image.Image{}, &failure{pod.ImageInspectError, err}
 		case c.ImagePullPolicy == v1.PullNever:
 			err = fmt.Errorf("Container image %q is not present with pull policy of Never", c.Image)
-			events.Warning(ref, "ErrImageNeverPull", "%v", err)
+			events.Warning(ref, "ErrImageNeverPull", "%v", cure.Wrap(j.pod, c.Name, err))
 			return image.Image{}, &failure{pod.ErrImageNeverPull, err}
 		}
 	}
@@ -60,7 +61,7 @@ func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
 // pullFailed says that a pull failed, unless it was called off.
 func (j job) pullFailed(ctx context.Context, c *v1.Container, err error) error {
 	if ctx.Err() == nil {
-		j.w.agent.cfg.Events.Warning(reference(j.pod, c.Name), "Failed", "Failed to pull image %q: %v", c.Image, err)
+		j.w.agent.cfg.Events.Warning(reference(j.pod, c.Name), "Failed", "Failed to pull image %q: %v", c.Image, cure.Wrap(j.pod, c.Name, err))
 	}
 	var lookup *net.DNSError
 	if errors.Is(err, image.ErrUnreachable) && !(errors.As(err, &lookup) && lookup.IsNotFound) {
@@ -77,8 +78,8 @@ func (j job) credentials(ctx context.Context) (image.Credentials, error) {
 	for _, ref := range j.w.agent.cfg.PullSecrets(j.pod) {
 		s, ok := j.w.agent.cfg.Objects.Secret(j.pod.Namespace, ref.Name)
 		if !ok {
-			j.w.agent.cfg.Events.Warning(reference(j.pod, ""), "FailedToRetrieveImagePullSecret",
-				"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", ref.Name)
+			said := fmt.Sprintf("Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", ref.Name)
+			j.w.agent.cfg.Events.Warning(reference(j.pod, ""), "FailedToRetrieveImagePullSecret", "%s", cure.Add(j.pod, "", said))
 			continue
 		}
 		var err error

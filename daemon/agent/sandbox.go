@@ -16,6 +16,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/cpuset"
+	"github.com/shoal-project/shoal/daemon/cure"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/proxy/podnet"
@@ -70,6 +71,7 @@ func (j job) startSandbox(ctx context.Context) func() {
 
 // sandboxFailed notes why, for the next try and for people.
 func (w *worker) sandboxFailed(about *v1.Pod, err error) {
+	err = cure.Wrap(about, "", err)
 	w.seen.Sandbox.Failure = w.failure(about, reasonFailedSandbox, err, w.seen.Sandbox.Failure)
 	if volumes := volume.Errors(nil); errors.As(err, &volumes) {
 		w.volumesFailed(volumes)

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/cure"
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
@@ -79,6 +80,7 @@ func (w *worker) startFailed(ctx context.Context, about *v1.Pod, c *v1.Container
 		return // it was called off
 	}
 	seen := w.seen.Containers[c.Name]
+	err = cure.Wrap(about, c.Name, err)
 	f := w.failure(about, string(container.RunContainerError), err, seen.Failure)
 	var ours *failure
 	var theirs *container.Error
@@ -131,6 +133,7 @@ func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*p
 	if err := j.createAndStart(ctx, cfg, img, attempt); err != nil {
 		left := j.w.agent.removeAttempt(context.WithoutCancel(ctx), j.w.uid, c.Name, number)
 		if left == nil && ctx.Err() == nil && isStartError(err) {
+			err = cure.Wrap(j.pod, c.Name, err)
 			j.w.agent.cfg.Events.Warning(reference(j.pod, c.Name), "Failed", "Error: %v", err)
 			attempt.State, attempt.Finished = pod.Exited, j.w.agent.cfg.Now()
 			attempt.ExitCode, attempt.Reason, attempt.Message = pod.StartErrorExitCode, pod.StartError, err.Error()

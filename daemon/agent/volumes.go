@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/shoal-project/shoal/daemon/cure"
 	"github.com/shoal-project/shoal/storage/volume"
 )
 
@@ -68,10 +69,10 @@ func (w *worker) volumesFailed(err error) {
 	ref := reference(w.pod, "")
 	var errs volume.Errors
 	if !errors.As(err, &errs) {
-		w.agent.cfg.Events.Warning(ref, reasonFailedMount, "%v", err)
+		w.agent.cfg.Events.Warning(ref, reasonFailedMount, "%v", cure.Wrap(w.pod, "", err))
 	}
 	for _, e := range errs {
-		w.agent.cfg.Events.Warning(ref, reasonFailedMount, "%v", e)
+		w.agent.cfg.Events.Warning(ref, reasonFailedMount, "%v", cure.Wrap(w.pod, "", e))
 	}
 }
 

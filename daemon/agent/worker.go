@@ -221,6 +221,7 @@ func (w *worker) observeContainer(name string, c pod.Container) {
 	spec := w.spec(name)
 	if spec != nil {
 		a.Message = w.terminationMessage(spec, a)
+		w.refused(spec, &a)
 	}
 	c.Current, c.Unsupervised = &a, false
 	c.StopFailure, c.ResizeFailure = nil, nil

@@ -59,7 +59,7 @@ func (cfg Config) Load() (Config, error) {
 		root = defaultSeccompRoot
 	}
 	if cfg.Host.SeccompProfile, err = readBelow(root, *profile.LocalhostProfile, unix.RESOLVE_BENEATH); err != nil {
-		return cfg, &Error{CreateContainerError, fmt.Errorf("seccomp profile: %w", err)}
+		return cfg, &Error{CreateContainerError, fmt.Errorf("seccomp profile %q: %w", *profile.LocalhostProfile, err)}
 	}
 	return cfg, nil
 }

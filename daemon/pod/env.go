@@ -144,7 +144,7 @@ func (e environment) configMapKey(ref *v1.ConfigMapKeySelector) (string, bool, e
 	}
 	value, ok := cm.Data[ref.Key]
 	if !ok && (ref.Optional == nil || !*ref.Optional) {
-		return "", false, fmt.Errorf("couldn't find key %v in ConfigMap %v/%v", ref.Key, e.pod.Namespace, ref.Name)
+		return "", false, fmt.Errorf("couldn't find key %v in ConfigMap %v/%v%s", ref.Key, e.pod.Namespace, ref.Name, has(cm.Data))
 	}
 	return value, ok, nil
 }
@@ -156,9 +156,22 @@ func (e environment) secretKey(ref *v1.SecretKeySelector) (string, bool, error) 
 	}
 	value, ok := s.Data[ref.Key]
 	if !ok && (ref.Optional == nil || !*ref.Optional) {
-		return "", false, fmt.Errorf("couldn't find key %v in Secret %v/%v", ref.Key, e.pod.Namespace, ref.Name)
+		return "", false, fmt.Errorf("couldn't find key %v in Secret %v/%v%s", ref.Key, e.pod.Namespace, ref.Name, has(s.Data))
 	}
 	return string(value), ok, nil
+}
+
+// has ends the message about a missing key with those that are there.
+func has[V any](data map[string]V) string {
+	const most = 10
+	keys := slices.Sorted(maps.Keys(data))
+	switch {
+	case len(keys) == 0:
+		return "; it has none"
+	case len(keys) > most:
+		return fmt.Sprintf("; it has %s and %d more", strings.Join(keys[:most], ", "), len(keys)-most)
+	}
+	return "; it has " + strings.Join(keys, ", ")
 }
 
 // field is a downward API field.

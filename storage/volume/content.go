@@ -2,10 +2,12 @@ package volume
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -116,10 +118,23 @@ func pick(data map[string][]byte, k keys, missing string) (payload, error) {
 		case ok:
 			p.add(item.Path, File{Data: b, Mode: perm(*k.mode)})
 		case !k.isOptional():
-			return nil, errors.New(missing + item.Key)
+			return nil, fmt.Errorf("%s%s; it has %s", missing, item.Key, keysOf(data))
 		}
 	}
 	return p, nil
+}
+
+// keysOf is the keys of an object, or the first of them, for a message.
+func keysOf(data map[string][]byte) string {
+	const most = 10
+	keys := slices.Sorted(maps.Keys(data))
+	switch {
+	case len(keys) == 0:
+		return "none"
+	case len(keys) > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(keys[:most], ", "), len(keys)-most)
+	}
+	return strings.Join(keys, ", ")
 }
 
 // projected merges the sources; of two with the same path the later one wins, as in the kubelet.

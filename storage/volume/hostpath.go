@@ -77,7 +77,10 @@ func checkHostPath(path string, want v1.HostPathType) error {
 	default:
 		return fmt.Errorf("%s is an invalid volume type", want)
 	}
-	if !found || !ok {
+	if !found {
+		return fmt.Errorf("hostPath type check failed: %s is not a %s: it does not exist", path, noun)
+	}
+	if !ok {
 		return fmt.Errorf("hostPath type check failed: %s is not a %s", path, noun)
 	}
 	return nil

@@ -296,6 +296,9 @@ func TestHostPathTypes(t *testing.T) {
 			_, err := hostPath(&v1.HostPathVolumeSource{Path: at(there), Type: &want})
 			ok := there == right || there == "dirlink" && right == "dir" || there == "missing" && strings.HasSuffix(string(want), "OrCreate")
 			text := fmt.Sprintf("hostPath type check failed: %s is not %s", at(there), nouns[want])
+			if there == "missing" {
+				text += ": it does not exist"
+			}
 			if ok && err != nil || !ok && (err == nil || err.Error() != text) {
 				t.Errorf("%s as %s: got %v", there, want, err)
 			}
