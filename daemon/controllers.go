@@ -157,6 +157,9 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 			if why := d.lacksAccount(p); why != "" {
 				return forbidden(podKey(p), why)
 			}
+			if why := lacksRuntimeClass(p, d.runtimeClass); why != "" {
+				return forbidden(podKey(p), why)
+			}
 			if v := d.verdictOn(p, nil); v.Refused != "" {
 				return forbidden(podKey(p), v.Refused)
 			}

@@ -517,6 +517,8 @@ func (d *Daemon) fold(keys []manifests.Key) {
 		switch c.Key.Kind {
 		case "ConfigMap", "Secret", "ServiceAccount":
 			d.agent.Look(c.Key.Namespace)
+		case "RuntimeClass":
+			d.agent.Look("")
 		case "Pod":
 			d.host.podsChanged()
 		}

@@ -27,8 +27,8 @@ const reasonNotImplemented = "NotImplemented"
 // implemented are the kinds that this version acts upon.
 var implemented = map[schema.GroupKind]bool{
 	{Kind: "Pod"}: true, {Kind: "ConfigMap"}: true, {Kind: "Secret"}: true, {Kind: "ServiceAccount"}: true, {Kind: "Namespace"}: true,
-	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}: true,
-	workload.KindDeployment:                             true, workload.KindReplicaSet: true, workload.KindDaemonSet: true,
+	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}: true, workload.KindRuntimeClass: true,
+	workload.KindDeployment: true, workload.KindReplicaSet: true, workload.KindDaemonSet: true,
 	workload.KindDisruptionBudget: true, workload.KindControllerRevision: true,
 }
 
@@ -168,8 +168,8 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 	in := workload.Input{
 		Node: d.Config.Node, Now: d.Now(), Gone: d.gone,
 		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
-		Account: d.account,
-		UID:     func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
+		Account: d.account, RuntimeClass: d.runtimeClass,
+		UID: func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
 	}
 	for _, key := range keys {
 		if p := d.declared[key]; p != nil {

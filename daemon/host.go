@@ -220,6 +220,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		NodeLogins:     h.nodeLogins,
 		Refuse:         d.refuse,
 		Place:          d.place,
+		OCI:            d.ociRuntime,
 		Events:         d.events,
 		Domain:         d.Config.Domain,
 		ResolvConf:     h.resolvConf,

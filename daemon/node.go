@@ -96,7 +96,7 @@ func (d *Daemon) node() *v1.Node {
 	}
 	n.Status = v1.NodeStatus{
 		Capacity: d.host.capacity, Allocatable: d.host.allocatable(),
-		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(),
+		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(), RuntimeHandlers: d.host.handlers(),
 	}
 	d.addPressure(n)
 	for _, ip := range d.host.addresses() {

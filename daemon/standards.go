@@ -2,11 +2,13 @@ package daemon
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,17 +23,28 @@ import (
 const reasonPodSecurity = "PodSecurity"
 
 // refusePods finds the pods that files declare and that the Pod Security
-// Standards of their namespaces refuse, and notes that as a problem of the file.
+// Standards of their namespaces refuse, or that lack their RuntimeClass, and
+// notes that as a problem of the file.
 // What runs already stays, as in Kubernetes: an edit that is refused is not put
 // in force.
 func (d *Daemon) refusePods() {
 	d.refused = make(map[manifests.Key]string)
 	objects := d.inForce()
 	labels := make(map[string]map[string]string)
+	classes := make(map[string]*nodev1.RuntimeClass)
 	for _, o := range objects {
-		if ns, ok := o.Value.(*v1.Namespace); ok {
-			labels[ns.Name] = ns.Labels
+		switch o := o.Value.(type) {
+		case *v1.Namespace:
+			labels[o.Name] = o.Labels
+		case *nodev1.RuntimeClass:
+			classes[o.Name] = o
 		}
+	}
+	class := func(name string) *nodev1.RuntimeClass {
+		if c := classes[name]; c != nil {
+			return c
+		}
+		return d.runtimeClass(name)
 	}
 	for _, o := range objects {
 		p, ok := o.Value.(*v1.Pod)
@@ -42,8 +55,8 @@ func (d *Daemon) refusePods() {
 		if !declared {
 			ns = d.namespaceLabels(p.Namespace)
 		}
-		if v := d.verdict(podsecurity.Pod(ns, p)); v.Refused != "" {
-			d.refused[o.Key] = forbidden(o.Key, v.Refused).Error()
+		if why := cmp.Or(d.verdict(podsecurity.Pod(ns, p)).Refused, d.refusedByRuntimeClass(p, class)); why != "" {
+			d.refused[o.Key] = forbidden(o.Key, why).Error()
 			d.problem(manifests.Problem{Pos: o.Pos, Message: d.refused[o.Key]})
 		}
 	}

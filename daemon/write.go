@@ -91,6 +91,11 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if p, ok := obj.(*v1.Pod); ok && !exists && d.lacksAccount(p) != "" {
 		return nil, forbidden(key, d.lacksAccount(p))
 	}
+	if p, ok := obj.(*v1.Pod); ok && !exists {
+		if why := lacksRuntimeClass(p, d.runtimeClass); why != "" {
+			return nil, forbidden(key, why)
+		}
+	}
 	if err := d.refuseStatic(key); err != nil {
 		return nil, err
 	}

@@ -62,6 +62,10 @@ type Config struct {
 	Place func(*v1.Pod) string
 	// Refuse says why the host, as it is now, takes no such pod; nil when it does.
 	Refuse func(*v1.Pod) *pod.Rejection
+	// OCI is the OCI runtime that the pod's RuntimeClass names, "" for that of
+	// Containers. It is asked when the sandbox is made and kept with it; nil: no
+	// pod has one.
+	OCI func(*v1.Pod) (string, error)
 	// Publish takes a pod's new status, until ctx ends. With gone, nothing of the
 	// pod is left.
 	Publish func(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool)
@@ -144,13 +148,13 @@ func (a *Agent) run(w *worker) {
 	delete(a.workers, w.uid)
 }
 
-// Look makes the pods of a namespace look again, because an object they may
-// refer to has changed.
+// Look makes the pods of a namespace, "" for all, look again, because an object
+// they may refer to has changed.
 func (a *Agent) Look(namespace string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, w := range a.workers {
-		if w.namespace == namespace {
+		if namespace == "" || w.namespace == namespace {
 			w.send(func() {
 				w.stale()
 				w.retryNow()

@@ -54,7 +54,7 @@ func (j job) startSandbox(ctx context.Context) func() {
 		w.refreshed(ctx, j.pod, made.outdated)
 		w.state.Limits = made.limits
 		w.state.Unit, w.state.Cgroup, w.state.CgroupPath = made.unit.Name, made.unit.Cgroup, made.unit.Path
-		w.state.IPs, w.state.Ready = made.ips, true
+		w.state.IPs, w.state.OCI, w.state.Ready = made.ips, made.oci, true
 		w.seen.Sandbox = pod.Sandbox{Ready: true, Present: true, IPs: made.ips}
 		for name, c := range w.seen.Containers {
 			if c.Current != nil {
@@ -96,6 +96,7 @@ type made struct {
 	unit    scope.Unit
 	limits  string // the scope's, as state.Limits
 	ips     []string
+	oci     string // the OCI runtime of the pod's RuntimeClass
 	volumes map[string]volume.Mounted
 
 	grant    cpuset.Grant
@@ -103,6 +104,9 @@ type made struct {
 }
 
 func (j job) makeSandbox(ctx context.Context) (m made, err error) {
+	if m.oci, err = j.w.agent.ociRuntime(j.pod); err != nil {
+		return m, err
+	}
 	// A volume that is there but can't be brought up to date does not hold the pod up.
 	if m.volumes, m.outdated = j.setUpVolumes(ctx); m.outdated != nil && missing(j.pod, m.volumes) {
 		return m, m.outdated
@@ -152,6 +156,13 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 		return m, err
 	}
 	return m, j.writeEtc(nodename, m.ips)
+}
+
+func (a *Agent) ociRuntime(p *v1.Pod) (string, error) {
+	if a.cfg.OCI == nil {
+		return "", nil
+	}
+	return a.cfg.OCI(p)
 }
 
 func (j job) scopeSpec(pause int, g cpuset.Grant) scope.Spec {

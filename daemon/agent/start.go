@@ -257,7 +257,7 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 		CgroupParent: j.path, Resources: j.w.agent.containerResources(j.pod, c, cpus(j.grant, c.Name)),
 		OOMScoreAdj: max(j.w.agent.cfg.MinOOMScoreAdj, scope.OOMScoreAdj(j.pod, c, node.Allocatable.Memory().Value())),
 		AppArmor:    pod.AppArmorProfile(j.pod, c),
-		Dir:         dir, LogPath: logFile, SeccompDefault: j.w.agent.cfg.SeccompDefault,
+		OCI:         j.oci, Dir: dir, LogPath: logFile, SeccompDefault: j.w.agent.cfg.SeccompDefault,
 	}
 	for _, m := range mounts {
 		cfg.Mounts = append(cfg.Mounts, container.Mount{

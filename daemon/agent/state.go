@@ -35,6 +35,7 @@ type state struct {
 	Limits     string                     `json:"limits,omitempty"` // the scope's in force, as text; "": not known
 	Held       map[string]string          `json:"held,omitempty"`   // processors that containers have to themselves
 	IPs        []string                   `json:"ips,omitempty"`
+	OCI        string                     `json:"oci,omitempty"`   // the OCI runtime of the sandbox's containers; "": the host's own
 	Ready      bool                       `json:"ready,omitempty"` // the sandbox was made in full
 	Ending     *pod.Ending                `json:"ending,omitempty"`
 	Containers map[string]*containerState `json:"containers"`

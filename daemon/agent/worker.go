@@ -293,13 +293,14 @@ type job struct {
 	cgroup  string
 	path    string // the cgroup's, from the root of the hierarchy
 	ips     []string
+	oci     string // the OCI runtime of its RuntimeClass; "": the host's own
 	target  string // for an ephemeral container: the bundle of the one it looks at
 }
 
 func (w *worker) job() job {
 	return job{
 		w: w, pod: w.pod, grant: w.agent.cores.grant(string(w.uid)), status: w.status, sandbox: w.sandbox, volumes: w.volumes,
-		unit: w.state.Unit, cgroup: w.state.Cgroup, path: w.state.CgroupPath, ips: w.state.IPs,
+		unit: w.state.Unit, cgroup: w.state.Cgroup, path: w.state.CgroupPath, ips: w.state.IPs, oci: w.state.OCI,
 	}
 }
 

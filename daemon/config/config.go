@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -82,6 +81,9 @@ type Runtime struct {
 	// SeccompDefault gives containers the RuntimeDefault profile unless the pod
 	// names another; default false, as the kubelet's seccompDefault.
 	SeccompDefault bool `toml:"seccomp_default"`
+	// Handlers are the OCI runtimes that RuntimeClasses may name; default none
+	// besides crun and runc.
+	Handlers map[string]Handler `toml:"handlers"`
 }
 
 // Registry is how to talk to one image registry; the key is its host[:port].
@@ -206,7 +208,7 @@ func suggest(key toml.Key) string {
 	last := strings.ToLower(strings.ReplaceAll(key[len(key)-1], "-", "_"))
 	for _, known := range []string{
 		"node", "cluster_domain", "labels", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
-		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "plain_http", "ca_file", "mirrors",
+		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "handlers", "plain_http", "ca_file", "mirrors",
 		"max_size", "max_files", "metrics", "listen", "max_pods", "security", "allowed_unsafe_sysctls", "service_account_issuer",
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
 		"credential_provider_dir", "pods", "ended_threshold",
@@ -283,9 +285,10 @@ func (c *Config) validate() []error {
 	if c.Logs.MaxFiles < 2 {
 		bad("logs.max_files", fmt.Sprint(c.Logs.MaxFiles), "want at least 2")
 	}
-	if oci := c.Runtime.OCI; oci != "crun" && oci != "runc" && !filepath.IsAbs(oci) {
+	if oci := c.Runtime.OCI; !validOCI(oci) {
 		bad("runtime.oci", oci, `want "crun", "runc" or an absolute path`)
 	}
+	c.Runtime.validateHandlers(bad)
 	if p := c.CPU.Policy; p != CPUNone && p != CPUStatic {
 		bad("cpu.policy", p, `want "none" or "static"`)
 	}

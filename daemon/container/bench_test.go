@@ -45,7 +45,7 @@ func BenchmarkCrunRun(b *testing.B) {
 	}
 	for n := range b.N {
 		id := fmt.Sprintf("bench-crun-run-%06d", n)
-		run := exec.Command(bed.oci(), append(bed.flags(), "run", "--detach", "--bundle", cfg.Dir, id)...)
+		run := exec.Command(bed.oci(""), append(bed.flags(bed.oci("")), "run", "--detach", "--bundle", cfg.Dir, id)...)
 		run.Stderr = os.Stderr
 		if err := start(run, nil); err != nil {
 			b.Fatal(err)

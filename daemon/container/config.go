@@ -26,6 +26,7 @@ type Config struct {
 	OOMScoreAdj  int
 	Rlimits      []specs.POSIXRlimit // empty: those of the daemon
 
+	OCI     string // the OCI runtime, a path; empty: that of [Runtime]
 	Dir     string // the bundle directory; made by Create, removed by Delete
 	LogPath string // CRI log file; its directory exists
 

@@ -60,12 +60,12 @@ func (r *Runtime) Exec(ctx context.Context, dir string, opt ExecOptions) (int, e
 		return 0, fmt.Errorf("exec in container: %w", err)
 	}
 	x := &execution{tmp: tmp, opt: opt}
-	args := append(r.flags(), "--log="+x.path("log"), "--log-format=json", "exec",
+	args := append(r.flags(state.oci), "--log="+x.path("log"), "--log-format=json", "exec",
 		"--process="+x.path("process.json"), "--pid-file="+x.path("pid"))
 	if opt.TTY {
 		args = append(args, "--console-socket="+x.path("console"))
 	}
-	x.cmd = exec.Command(r.oci(), append(args, state.ID)...)
+	x.cmd = exec.Command(state.oci, append(args, state.ID)...)
 	x.cmd.Env = []string{defaultPath}
 	code, err := x.run(ctx)
 	if err != nil {

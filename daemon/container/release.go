@@ -21,8 +21,8 @@ const (
 
 // release does what `crun start` does. It reports false where nothing was
 // done and the runtime must be asked: it is not crun, or nobody waits.
-func (r *Runtime) release(id string) (bool, error) {
-	if filepath.Base(r.oci()) != "crun" {
+func (r *Runtime) release(oci, id string) (bool, error) {
+	if filepath.Base(oci) != "crun" {
 		return false, nil
 	}
 	waiting := filepath.Join(r.root(), id, execFIFO)

@@ -12,7 +12,7 @@ import (
 // in the middle of release, before the byte or after it.
 func released(b *bed, script string, written bool) Config {
 	b.Helper()
-	if !strings.HasSuffix(b.oci(), "crun") {
+	if !strings.HasSuffix(b.oci(""), "crun") {
 		b.Skip("only crun's containers wait for a byte")
 	}
 	cfg := b.config(script)
@@ -40,14 +40,22 @@ func released(b *bed, script string, written bool) Config {
 
 func TestStartNeedsNoRuntime(t *testing.T) {
 	b := newBed(t)
-	if !strings.HasSuffix(b.oci(), "crun") {
+	if !strings.HasSuffix(b.oci(""), "crun") {
 		t.Skip("only crun's containers wait for a byte")
 	}
 	cfg := b.config("exit 7")
 	b.create(cfg)
-	without := *b.Runtime
-	without.OCI = "/nonexistent/crun"
-	if err := without.Start(t.Context(), cfg.Dir); err != nil {
+	var id identity
+	if err := readJSON(cfg.Dir, identityFile, &id); err != nil {
+		t.Fatal(err)
+	}
+	known := id.OCI
+	id.OCI = "/nonexistent/crun"
+	if err := writeJSON(cfg.Dir, identityFile, id); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { id.OCI = known; writeJSON(cfg.Dir, identityFile, id) }()
+	if err := b.Start(t.Context(), cfg.Dir); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.ended(cfg.Dir); got.ExitCode != 7 || got.StartedAt.IsZero() {
@@ -95,7 +103,7 @@ func TestStartOfADeadContainerFails(t *testing.T) {
 	if err := b.processes(cfg).Init.kill(); err != nil {
 		t.Fatal(err)
 	}
-	if ok, err := b.release(cfg.ID); ok || err != nil {
+	if ok, err := b.release(b.oci(""), cfg.ID); ok || err != nil {
 		t.Errorf("released a dead container: %v, %v", ok, err)
 	}
 	if got := b.ended(cfg.Dir); !got.StartedAt.IsZero() {

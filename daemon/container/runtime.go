@@ -23,7 +23,7 @@ import (
 // Read, Signal, Exec and Attach.
 type Runtime struct {
 	Conmon        string // empty: /usr/bin/conmon
-	OCI           string // crun or runc; empty: /usr/bin/crun
+	OCI           string // crun or runc, unless a container has its own; empty: /usr/bin/crun
 	Root          string // the OCI runtime's own state; empty: /run/shoal/crun
 	ExitDir       string // one file for each container that ended, see WatchExits; empty: /run/shoal/exits
 	CgroupManager string // "cgroupfs", or "disabled" (crun only); empty: cgroupfs
@@ -31,9 +31,11 @@ type Runtime struct {
 }
 
 func (r *Runtime) conmon() string  { return orElse(r.Conmon, "/usr/bin/conmon") }
-func (r *Runtime) oci() string     { return orElse(r.OCI, "/usr/bin/crun") }
 func (r *Runtime) root() string    { return orElse(r.Root, "/run/shoal/crun") }
 func (r *Runtime) exitDir() string { return orElse(r.ExitDir, "/run/shoal/exits") }
+
+// oci is the OCI runtime of a container that has this one of its own, or none.
+func (r *Runtime) oci(own string) string { return orElse(own, orElse(r.OCI, "/usr/bin/crun")) }
 
 func orElse(s, zero string) string {
 	if s == "" {
@@ -42,10 +44,10 @@ func orElse(s, zero string) string {
 	return s
 }
 
-// flags are the OCI runtime's global options.
-func (r *Runtime) flags() []string {
+// flags are an OCI runtime's global options.
+func (r *Runtime) flags(oci string) []string {
 	flags := []string{"--root=" + r.root()}
-	if m := orElse(r.CgroupManager, "cgroupfs"); filepath.Base(r.oci()) == "crun" {
+	if m := orElse(r.CgroupManager, "cgroupfs"); filepath.Base(oci) == "crun" {
 		flags = append(flags, "--cgroup-manager="+m)
 	}
 	return flags // runc's default is cgroupfs, and it has no other name for it
@@ -71,6 +73,7 @@ type identity struct {
 	LogPath   string
 	TTY       bool
 	CreatedAt time.Time
+	OCI       string `json:",omitempty"` // the OCI runtime that knows it; empty in those of before, which [Runtime] knows
 }
 
 const identityVersion = 1
@@ -127,7 +130,7 @@ func (r *Runtime) prepare(cfg Config, spec *specs.Spec) error {
 	if err := writeJSON(cfg.Dir, configFile, spec); err != nil {
 		return err
 	}
-	return writeJSON(cfg.Dir, identityFile, identity{identityVersion, cfg.ID, cfg.LogPath, cfg.Container.TTY, time.Now()})
+	return writeJSON(cfg.Dir, identityFile, identity{identityVersion, cfg.ID, cfg.LogPath, cfg.Container.TTY, time.Now(), r.oci(cfg.OCI)})
 }
 
 // conmonCreate starts conmon, which starts the OCI runtime, and returns the
@@ -172,7 +175,7 @@ func (r *Runtime) conmonArgs(cfg Config) []string {
 	args := []string{
 		"--api-version", "1",
 		"--cid", cfg.ID, "--cuuid", cfg.ID, "--name", cfg.Container.Name,
-		"--runtime", r.oci(), "--bundle", cfg.Dir,
+		"--runtime", r.oci(cfg.OCI), "--bundle", cfg.Dir,
 		"--container-pidfile", filepath.Join(cfg.Dir, pidFile),
 		"--conmon-pidfile", filepath.Join(cfg.Dir, conmonPIDFile),
 		"--exit-dir", r.exitDir(), "--persist-dir", cfg.Dir,
@@ -181,7 +184,7 @@ func (r *Runtime) conmonArgs(cfg Config) []string {
 		"--no-sync-log",    // fsync of a log at exit delays the exit code
 		"--no-new-keyring", // refused inside systemd-nspawn
 	}
-	for _, flag := range r.flags() {
+	for _, flag := range r.flags(r.oci(cfg.OCI)) {
 		args = append(args, "--runtime-arg", flag)
 	}
 	if cfg.Container.TTY {
@@ -254,9 +257,9 @@ func (r *Runtime) Start(ctx context.Context, dir string) error {
 		return fmt.Errorf("start container: %w", err)
 	}
 	begin := time.Now()
-	released, err := r.release(state.ID)
+	released, err := r.release(state.oci, state.ID)
 	if !released && err == nil {
-		err = r.run(ctx, "start", state.ID)
+		err = r.run(ctx, state.oci, "start", state.ID)
 	}
 	if err != nil {
 		if now, readErr := r.Read(dir); readErr == nil && !now.StartedAt.IsZero() {
@@ -268,9 +271,9 @@ func (r *Runtime) Start(ctx context.Context, dir string) error {
 	return nil
 }
 
-// run runs one short command of the OCI runtime.
-func (r *Runtime) run(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, r.oci(), append(r.flags(), args...)...)
+// run runs one short command of an OCI runtime.
+func (r *Runtime) run(ctx context.Context, oci string, args ...string) error {
+	cmd := exec.CommandContext(ctx, oci, append(r.flags(oci), args...)...)
 	cmd.Env = []string{defaultPath}
 	var said bytes.Buffer
 	cmd.Stderr = &said

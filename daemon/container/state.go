@@ -42,6 +42,8 @@ type State struct {
 	Reason     Reason // of an exited one: Completed, Error, OOMKilled or ContainerStatusUnknown
 	Supervised bool   // conmon lives; a running container without it loses its output and its exit code
 	Supervisor int    // conmon's pid, while it lives
+
+	oci string // the OCI runtime that knows it
 }
 
 // Reasons of containers that ended, as the kubelet's status has them.
@@ -62,7 +64,7 @@ func (r *Runtime) Read(dir string) (State, error) {
 	if err := readJSON(dir, identityFile, &id); err != nil {
 		return State{}, fmt.Errorf("read container: %w", err)
 	}
-	state := State{ID: id.ID, CreatedAt: id.CreatedAt}
+	state := State{ID: id.ID, CreatedAt: id.CreatedAt, oci: r.oci(id.OCI)}
 	var ps processes
 	if err := readJSON(dir, processesFile, &ps); errors.Is(err, fs.ErrNotExist) {
 		return state, nil
@@ -222,7 +224,7 @@ func (r *Runtime) Delete(ctx context.Context, dir string) error {
 		return fmt.Errorf("delete container: %w", err)
 	}
 	if _, err := os.Lstat(filepath.Join(r.root(), id.ID)); err == nil {
-		if err := r.run(ctx, "delete", "--force", id.ID); err != nil {
+		if err := r.run(ctx, r.oci(id.OCI), "delete", "--force", id.ID); err != nil {
 			return fmt.Errorf("delete container: %w", err)
 		}
 	}

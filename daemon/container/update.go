@@ -27,7 +27,7 @@ func (r *Runtime) Update(ctx context.Context, dir string, resources *specs.Linux
 		return fmt.Errorf("update container: %w", err)
 	}
 	file := dir + string(os.PathSeparator) + resourcesFile
-	if err := r.run(ctx, "update", "--resources="+file, state.ID); err != nil {
+	if err := r.run(ctx, state.oci, "update", "--resources="+file, state.ID); err != nil {
 		return fmt.Errorf("update container: %w", err)
 	}
 	return nil

@@ -27,8 +27,6 @@ func NotImplemented(p *v1.Pod) []string {
 		u.volume(&s.Volumes[i], fmt.Sprintf("spec.volumes[%d]", i))
 	}
 	u.placement(s)
-	u.add(s.RuntimeClassName != nil, "spec.runtimeClassName")
-	u.add(len(s.Overhead) > 0, "spec.overhead")
 	u.add(s.OS != nil && s.OS.Name != v1.Linux, "spec.os")
 	u.add(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers")
 	u.add(len(s.ResourceClaims) > 0, "spec.resourceClaims")

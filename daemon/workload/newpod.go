@@ -7,6 +7,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	node "k8s.io/api/node/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/rand"
@@ -62,6 +63,11 @@ func (c Cluster) newPod(template *v1.PodTemplateSpec, owner view.Object, kind sc
 	account, _ := c.Objects.Get(manifests.Key{Kind: "ServiceAccount", Namespace: p.Namespace, Name: p.Spec.ServiceAccountName})
 	of, _ := account.(*v1.ServiceAccount)
 	MountToken(p, of)
+	if name := p.Spec.RuntimeClassName; name != nil {
+		class, _ := c.Objects.Get(manifests.Key{Group: KindRuntimeClass.Group, Kind: KindRuntimeClass.Kind, Name: *name})
+		of, _ := class.(*node.RuntimeClass)
+		_ = ApplyRuntimeClass(p, of) // Admit says so of an error
+	}
 	p.Status = v1.PodStatus{Phase: v1.PodPending, QOSClass: qos.ComputePodQOS(p)}
 	return p
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	node "k8s.io/api/node/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,6 +53,10 @@ type Input struct {
 	// Account is the service account of that namespace and name, nil if there is
 	// none; as a whole nil: there are no accounts, and no pod gets a token.
 	Account func(namespace, name string) *v1.ServiceAccount
+
+	// RuntimeClass is the one of that name, nil if there is none; as a whole nil:
+	// there are none.
+	RuntimeClass func(name string) *node.RuntimeClass
 }
 
 // DeclaredPods decides about pods that files declare as such: one that is
@@ -109,6 +114,11 @@ func create(declared *v1.Pod, in Input, key manifests.Key) *v1.Pod {
 	if in.Account != nil {
 		MountToken(pod, in.Account(pod.Namespace, pod.Spec.ServiceAccountName))
 	}
+	if name := pod.Spec.RuntimeClassName; name != nil && in.RuntimeClass != nil {
+		// An error refuses the pod before it comes here. Where the class has gone
+		// since, the pod waits for it on its node.
+		_ = ApplyRuntimeClass(pod, in.RuntimeClass(*name))
+	}
 	pod.Status = v1.PodStatus{Phase: v1.PodPending, QOSClass: qos.ComputePodQOS(pod)}
 	return pod
 }
@@ -150,6 +160,7 @@ func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 		return nil, "a static pod's file was edited"
 	}
 	keepToken(next, decided)
+	keepRuntimeClass(next, decided)
 	next.Spec.EphemeralContainers = decided.Spec.EphemeralContainers // never declared: they belong to this very pod
 	sameSpec := equality.Semantic.DeepEqual(next.Spec, decided.Spec)
 	if sameSpec && equality.Semantic.DeepEqual(next.Labels, decided.Labels) &&

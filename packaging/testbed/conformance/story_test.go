@@ -95,7 +95,9 @@ func (s *story) write(ctx context.Context, documents []byte) error {
 		if o["kind"] == "Pod" && s.pod == "" {
 			s.pod = meta["name"].(string)
 		}
-		meta["namespace"] = s.namespace
+		if o["kind"] != "RuntimeClass" { // which is in none
+			meta["namespace"] = s.namespace
+		}
 	}
 	text, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "List", "items": objects})
 	if err != nil {
