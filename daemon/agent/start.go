@@ -162,11 +162,13 @@ func isStartError(err error) bool {
 }
 
 // announce saves that a run of a container is being made, before it is. It runs
-// beside the worker, which alone writes the state: hence the detour.
+// beside the worker, which alone writes the state: hence the detour, and the
+// copy, for a goes on being filled in.
 func (w *worker) announce(name string, a *pod.Attempt) error {
 	done := make(chan struct{})
+	starting := *a
 	w.send(func() {
-		w.containerState(name).Starting = a
+		w.containerState(name).Starting = &starting
 		w.save()
 		close(done)
 	})

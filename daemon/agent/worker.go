@@ -97,6 +97,10 @@ func (w *worker) update(p *v1.Pod) {
 			w.stale()
 		}
 		w.callOffOldImages(old)
+		if w.seen.Unplaced != "" { // perhaps it does with what there is now
+			w.pod = p
+			w.admit()
+		}
 	})
 }
 
@@ -136,8 +140,11 @@ func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w.receive()
 		d := w.decide()
-		if d.Gone && w.finish() {
-			return
+		if d.Gone {
+			if w.finish() {
+				return
+			}
+			continue // something has stayed: when to try again is to be decided
 		}
 		if w.act(ctx, d) {
 			continue
