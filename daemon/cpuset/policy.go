@@ -124,7 +124,9 @@ func (n Node) Place(held Held, pod string, needs []Need) (Holding, error) {
 	}
 	with[pod] = p.new
 	if len(p.new) > 0 && n.Shared(with).IsEmpty() {
-		return nil, nothingShared(needs)
+		refusal := nothingShared(needs)
+		refusal.Never = n.Shared(Held{pod: p.new}).IsEmpty()
+		return nil, refusal
 	}
 	return p.new, nil
 }
@@ -132,7 +134,7 @@ func (n Node) Place(held Held, pod string, needs []Need) (Holding, error) {
 // nothingShared refuses the last CPUs, which with strict reservation are those
 // that all other pods run on. (The kubelet gives them away, and then refuses to
 // start.)
-func nothingShared(needs []Need) error {
+func nothingShared(needs []Need) *Refusal {
 	last := needs[len(needs)-1]
 	return &Refusal{
 		Reason: UnexpectedAdmissionError, Container: last.Container, Wanted: last.CPUs,

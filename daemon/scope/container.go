@@ -98,6 +98,7 @@ func memoryQoS(unified map[string]string, pod *v1.Pod, c *v1.Container, node Nod
 		}
 		unified[key] = strconv.FormatInt(request, 10)
 	}
+	unified["memory.high"] = "max" // said, because it may replace another
 	if request == limit {
 		return // at the limit there is nothing left to throttle
 	}

@@ -17,7 +17,7 @@ func TestUsageIsToldInEveryForm(t *testing.T) {
 	h.answers()
 	h.drop("one.yaml", named("one"))
 	h.drop("busy.yaml", strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(sleeper, "@@", "busy"), "tier: one", "tier: two"),
-		"exec sleep infinity", `perl -e '$x = qq(x) x (50 << 20); print qq(full\\n); 1 while 1'`))
+		"exec sleep infinity", `perl -e 'open F, q(</dev/zero); sysread F, $x, 50 << 20; print qq(full\\n); 1 while 1'`))
 	h.ready("one")
 	h.ready("busy")
 
