@@ -37,6 +37,7 @@ var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 //	delete SECONDS          the pod's deletion is asked for, with that grace
 //	image NAME IMAGE        the pod is edited
 //	cpu NAME LIMIT          the pod is edited
+//	resize Deferred|Infeasible|had  the host can't give what an edit asks for; it has been given
 //	stubborn NAME           the container ignores TERM
 //	outgrown                the scope's limits are not those of the pod
 //	stale [missing]         what the volumes hold has changed; one is not there
@@ -165,6 +166,11 @@ func (h *host) step(f []string) {
 		h.pod.Spec.EphemeralContainers = append(h.pod.Spec.EphemeralContainers, v1.EphemeralContainer{
 			EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: f[1], Image: "tools:1"},
 		})
+	case "resize":
+		h.seen.Resize = &Failure{Reason: f[1], Message: "no room", At: h.now, Generation: h.pod.Generation}
+		if f[1] == "had" {
+			h.seen.Resize = nil
+		}
 	case "stubborn":
 		h.stubborn[f[1]] = true
 	case "outgrown":
@@ -292,6 +298,9 @@ func (h *host) report(d Decision) {
 			if c.Reason != "" && c.Reason != "ContainersNotReady" && !over(s.Phase) {
 				fmt.Fprintf(&h.out, ":%s", c.Reason)
 			}
+		}
+		if c.Type == v1.PodResizePending || c.Type == v1.PodResizeInProgress {
+			fmt.Fprintf(&h.out, " %s=%s:%s", c.Type, c.Status, c.Reason)
 		}
 		if c.Type == v1.AllContainersRestarting && c.Status == v1.ConditionTrue {
 			fmt.Fprint(&h.out, " restarting-all")
