@@ -76,6 +76,9 @@ func rewrittenPod(obj, old *v1.Pod) (*v1.Pod, error) {
 	if metav1.GetControllerOf(old) != nil && metav1.GetControllerOf(next) == nil {
 		return workload.Release(next), nil
 	}
+	if old.Annotations[workload.AnnotationReleased] != "" && metav1.GetControllerOf(next) == nil {
+		return workload.Release(next), nil // or it would count as one whose file is gone
+	}
 	return next, nil
 }
 

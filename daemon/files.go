@@ -118,7 +118,7 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		}
 		values[name] = value
 		if p, ok := c.Value.(*v1.Pod); ok && (edited || d.declared[c.Key] == nil) {
-			d.declared[c.Key] = p
+			d.declared[c.Key] = workload.WithoutMarks(p)
 			if p.Spec.NodeName != "" {
 				d.bound.Store(c.Key, true)
 			} else {

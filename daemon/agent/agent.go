@@ -16,6 +16,7 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/container"
@@ -132,12 +133,27 @@ func (a *Agent) Sync(pods []*v1.Pod) {
 		w, ok := a.workers[p.UID]
 		if !ok {
 			w = newWorker(a, p)
+			w.given = p
 			a.workers[p.UID] = w
 			a.wait.Go(func() { a.run(w) })
 			continue
 		}
-		w.update(p)
+		if !sameWish(w.given, p) {
+			w.given = p
+			w.update(p)
+		}
 	}
+}
+
+// sameWish says whether nothing that a worker follows differs: each change of
+// one pod brings the list of all, and looking at a pod costs more than this.
+func sameWish(a, b *v1.Pod) bool {
+	if a == b {
+		return true
+	}
+	x, y := a.ObjectMeta, b.ObjectMeta
+	x.ResourceVersion, y.ResourceVersion = "", ""
+	return equality.Semantic.DeepEqual(x, y) && equality.Semantic.DeepEqual(a.Spec, b.Spec)
 }
 
 func (a *Agent) run(w *worker) {

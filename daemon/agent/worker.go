@@ -31,6 +31,7 @@ type worker struct {
 	namespace string
 	podName   string
 	began     time.Time // when the agent was given the pod
+	given     *v1.Pod   // as it was handed over last; of the agent, under its lock
 
 	wanted   *v1.Pod // as it was handed over
 	pod      *v1.Pod // the same, with the resources that it was given

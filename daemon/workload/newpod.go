@@ -53,7 +53,7 @@ func (c Cluster) newPod(template *v1.PodTemplateSpec, owner view.Object, kind sc
 	p.Namespace = owner.GetNamespace()
 	p.GenerateName = owner.GetName() + "-"
 	p.Name = c.podName(owner, index)
-	p.Labels, p.Annotations = template.Labels, template.Annotations
+	p.Labels, p.Annotations = template.Labels, unmarked(template.Annotations)
 	p.OwnerReferences = []metav1.OwnerReference{*controllerRef(owner, kind)}
 	manifests.Default(p)
 	p.UID = c.UID(manifests.Key{Kind: "Pod", Namespace: p.Namespace, Name: p.Name})
