@@ -160,6 +160,9 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 			if why := lacksRuntimeClass(p, d.runtimeClass); why != "" {
 				return forbidden(podKey(p), why)
 			}
+			if err := d.prioritize(p); err != nil {
+				return forbidden(podKey(p), err.Error())
+			}
 			if v := d.verdictOn(p, nil); v.Refused != "" {
 				return forbidden(podKey(p), v.Refused)
 			}

@@ -246,6 +246,9 @@ func (d *Daemon) start(ctx context.Context) error {
 	for _, ns := range builtin {
 		all = append(all, manifests.Key{Kind: "Namespace", Name: ns})
 	}
+	for _, c := range workload.SystemPriorityClasses() {
+		all = append(all, classKey(c.Name))
+	}
 	for _, r := range d.records {
 		for name := range r.Entries {
 			if key, err := manifests.ParseKey(name.Key); err == nil {
@@ -493,6 +496,9 @@ func (d *Daemon) fold(keys []manifests.Key) {
 		if err != nil {
 			d.Log.Error("can't read an object", "key", key.String(), "err", err)
 			continue
+		}
+		if obj == nil {
+			obj = d.impliedClass(key)
 		}
 		if old, _ := d.view.Get(key); obj != nil || !d.isImplied(key, old) {
 			changes = d.change(changes, key, obj)

@@ -168,7 +168,7 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 	in := workload.Input{
 		Node: d.Config.Node, Now: d.Now(), Gone: d.gone,
 		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
-		Account: d.account, RuntimeClass: d.runtimeClass,
+		Account: d.account, RuntimeClass: d.runtimeClass, Complete: d.prioritize,
 		UID: func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
 	}
 	for _, key := range keys {
@@ -185,7 +185,9 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 	}
 	values := make(map[record.Name]json.RawMessage)
 	var again []manifests.Key
-	for _, dec := range workload.DeclaredPods(in) {
+	decisions := workload.DeclaredPods(in)
+	d.putBack(in, decisions)
+	for _, dec := range decisions {
 		d.reportDecision(dec, in.Decided[dec.Key])
 		d.decided(values, dec)
 		switch {

@@ -23,8 +23,8 @@ import (
 const reasonPodSecurity = "PodSecurity"
 
 // refusePods finds the pods that files declare and that the Pod Security
-// Standards of their namespaces refuse, or that lack their RuntimeClass, and
-// notes that as a problem of the file.
+// Standards of their namespaces refuse, or that lack their RuntimeClass or
+// PriorityClass, and notes that as a problem of the file.
 // What runs already stays, as in Kubernetes: an edit that is refused is not put
 // in force.
 func (d *Daemon) refusePods() {
@@ -32,6 +32,7 @@ func (d *Daemon) refusePods() {
 	objects := d.inForce()
 	labels := make(map[string]map[string]string)
 	classes := make(map[string]*nodev1.RuntimeClass)
+	priorities := declaredClasses(objects)
 	for _, o := range objects {
 		switch o := o.Value.(type) {
 		case *v1.Namespace:
@@ -55,7 +56,11 @@ func (d *Daemon) refusePods() {
 		if !declared {
 			ns = d.namespaceLabels(p.Namespace)
 		}
-		if why := cmp.Or(d.verdict(podsecurity.Pod(ns, p)).Refused, d.refusedByRuntimeClass(p, class)); why != "" {
+		why := cmp.Or(d.verdict(podsecurity.Pod(ns, p)).Refused, d.refusedByRuntimeClass(p, class))
+		if err := d.wrongPriority(p, priorities); why == "" && err != nil {
+			why = err.Error()
+		}
+		if why != "" {
 			d.refused[o.Key] = forbidden(o.Key, why).Error()
 			d.problem(manifests.Problem{Pos: o.Pos, Message: d.refused[o.Key]})
 		}

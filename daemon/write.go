@@ -95,6 +95,12 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 		if why := lacksRuntimeClass(p, d.runtimeClass); why != "" {
 			return nil, forbidden(key, why)
 		}
+		if err := d.wrongPriority(p, d.priorityClasses()); err != nil {
+			return nil, forbidden(key, err.Error())
+		}
+	}
+	if err := d.oneDefaultClass(key, obj); err != nil {
+		return nil, err
 	}
 	if err := d.refuseStatic(key); err != nil {
 		return nil, err
@@ -188,6 +194,9 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	}
 	if err := d.refuseStatic(key); err != nil {
 		return nil, err
+	}
+	if d.impliedClass(key) != nil {
+		return nil, forbidden(key, "this is a system priority class and cannot be deleted")
 	}
 	if declared, ok := d.overridden(key); ok {
 		return nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: delete that file, or the object in it", declared.Pos.File, d.Config.Node))

@@ -49,7 +49,6 @@ func (u *unused) placement(s *v1.PodSpec) {
 	u.add(len(s.TopologySpreadConstraints) > 0, "spec.topologySpreadConstraints")
 	u.add(len(s.SchedulingGates) > 0, "spec.schedulingGates")
 	u.add(s.SchedulingGroup != nil, "spec.schedulingGroup")
-	u.add(s.PreemptionPolicy != nil, "spec.preemptionPolicy")
 }
 
 func (u *unused) container(c *v1.Container, at string) {

@@ -57,6 +57,10 @@ type Input struct {
 	// RuntimeClass is the one of that name, nil if there is none; as a whole nil:
 	// there are none.
 	RuntimeClass func(name string) *node.RuntimeClass
+
+	// Complete fills in what a new pod has from other objects, or says why it may
+	// not be: it is not made then. nil: nothing is filled in.
+	Complete func(*v1.Pod) error
 }
 
 // DeclaredPods decides about pods that files declare as such: one that is
@@ -69,7 +73,9 @@ func DeclaredPods(in Input) []Decision {
 		decided, ok := in.Decided[key]
 		switch {
 		case !ok:
-			decisions = append(decisions, Decision{Verb: Create, Key: key, Pod: create(declared, in, key)})
+			if p := create(declared, in, key); in.Complete == nil || in.Complete(p) == nil {
+				decisions = append(decisions, Decision{Verb: Create, Key: key, Pod: p})
+			}
 		case decided.DeletionTimestamp != nil:
 			if in.Gone[decided.UID] {
 				decisions = append(decisions, Decision{Verb: Forget, Key: key})
@@ -161,6 +167,7 @@ func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	}
 	keepToken(next, decided)
 	keepRuntimeClass(next, decided)
+	keepPriority(next, decided)
 	next.Spec.EphemeralContainers = decided.Spec.EphemeralContainers // never declared: they belong to this very pod
 	sameSpec := equality.Semantic.DeepEqual(next.Spec, decided.Spec)
 	if sameSpec && equality.Semantic.DeepEqual(next.Labels, decided.Labels) &&

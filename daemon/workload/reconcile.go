@@ -46,7 +46,7 @@ type Cluster struct {
 	Chance  uint64                        // another one in each call: names of new pods come from it
 	UID     func(manifests.Key) types.UID // mints a new object's UID
 	Filed   func(manifests.Key) bool      // a file declares that object: no controller takes it over
-	Admit   func(*v1.Pod) error           // why a new pod may not be; nil admits all
+	Admit   func(*v1.Pod) error           // fills in what a new pod has from other objects, or says why it may not be; nil admits all
 	Gone    func(types.UID) bool          // nothing of that pod is left on its host
 }
 
