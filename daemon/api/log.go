@@ -13,6 +13,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/streaming/pkg/httpstream/wsstream"
 )
 
 // logOptions is v1.PodLogOptions, read from a query.
@@ -92,12 +93,20 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request, t target, q url.Val
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "text/plain")
-	w.WriteHeader(http.StatusOK)
-	out := &flushing{w: w, c: http.NewResponseController(w)}
-	out.flush()
 	ended := func() bool { return s.ended(t, pod, opts.container) || newerAttempt(file) }
-	if err := copyLog(r.Context(), out, file, opts, follow{ended: ended, changed: s.View.Changed}); err != nil && r.Context().Err() == nil {
+	send := func(ctx context.Context, out *flushing) error {
+		return copyLog(ctx, out, file, opts, follow{ended: ended, changed: s.View.Changed})
+	}
+	if wsstream.IsWebSocketRequest(r) {
+		err = webSocketLog(w, r, send)
+	} else {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(http.StatusOK)
+		out := &flushing{w: w, c: http.NewResponseController(w)}
+		out.flush()
+		err = send(r.Context(), out)
+	}
+	if err != nil && r.Context().Err() == nil {
 		s.Log.Debug("log_stream_ended", "pod", t.name, "namespace", t.namespace, "err", err)
 	}
 	return nil
@@ -222,7 +231,10 @@ func logOf(dir string, pod *v1.Pod, opts logOptions) (string, error) {
 // reads nothing up after a while.
 type flushing struct {
 	w io.Writer
-	c *http.ResponseController
+	c interface {
+		Flush() error
+		SetWriteDeadline(time.Time) error
+	}
 }
 
 func (f *flushing) Write(b []byte) (int, error) {
