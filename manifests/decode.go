@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	kjson "sigs.k8s.io/json"
@@ -43,7 +44,12 @@ const (
 // the validation of a create request). Like the API server, it drops what only
 // the system may write: status and the metadata it manages.
 func Decode(file string, data []byte) ([]Object, []Problem) {
-	d := &decoder{file: file, seen: map[Key]Position{}}
+	return decodeFile(file, data, false)
+}
+
+// decodeFile is Decode; in written files metadata.managedFields counts.
+func decodeFile(file string, data []byte, written bool) ([]Object, []Problem) {
+	d := &decoder{file: file, written: written, seen: map[Key]Position{}}
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	switch {
 	case len(data) > MaxFileSize:
@@ -92,6 +98,7 @@ func badUTF8(data []byte) mark {
 
 type decoder struct {
 	file     string
+	written  bool // by the API
 	document int
 	objects  []Object
 	problems []Problem
@@ -212,6 +219,7 @@ func (n *node) drop(name string) {
 
 // object checks one object of a known kind and keeps it if nothing is wrong.
 func (d *decoder) object(n *node, path *field.Path, obj runtime.Object) {
+	managed := d.managedFields(n)
 	n.strip()
 	before := len(d.problems) + d.more
 	var wrong []string
@@ -231,12 +239,36 @@ func (d *decoder) object(n *node, path *field.Path, obj runtime.Object) {
 		d.problem(n.at, pathText(path), err.Error(), "")
 		return
 	}
-	d.accept(n, path, obj, wrong, before)
+	d.accept(n, path, obj, managed, wrong, before)
+}
+
+// managedFields are the books that the API keeps on who applied what; they
+// count only where the API wrote them.
+func (d *decoder) managedFields(n *node) []metav1.ManagedFieldsEntry {
+	meta := n.fields["metadata"]
+	if !d.written || meta == nil || meta.fields["managedFields"] == nil {
+		return nil
+	}
+	var entries []metav1.ManagedFieldsEntry
+	data, err := json.Marshal(meta.fields["managedFields"].value)
+	if err != nil || json.Unmarshal(data, &entries) != nil {
+		return nil // somebody edited the file: the next to apply begins new ones
+	}
+	return entries
+}
+
+// setManagedFields puts the books back, with the object that they are of.
+func (n *node) setManagedFields(obj metav1.Object, managed []metav1.ManagedFieldsEntry) {
+	if len(managed) == 0 {
+		return
+	}
+	obj.SetManagedFields(managed)
+	n.fields["metadata"].value.(map[string]any)["managedFields"] = managed
 }
 
 // accept defaults and validates a decoded object; wrong lists the fields that
 // were taken out of it because they could not be decoded.
-func (d *decoder) accept(n *node, path *field.Path, obj runtime.Object, wrong []string, before int) {
+func (d *decoder) accept(n *node, path *field.Path, obj runtime.Object, managed []metav1.ManagedFieldsEntry, wrong []string, before int) {
 	obj, err := canonical(obj)
 	if err != nil {
 		d.problem(n.at, pathText(path), err.Error(), "")
@@ -262,6 +294,7 @@ func (d *decoder) accept(n *node, path *field.Path, obj runtime.Object, wrong []
 		return
 	}
 	n.setNamespace(key.Namespace)
+	n.setManagedFields(obj.(metav1.Object), managed)
 	declared, err := canonicalJSON(n.value)
 	if err != nil {
 		d.problem(n.at, pathText(path), err.Error(), "")

@@ -261,7 +261,7 @@ func (w *walk) file(path string, link bool) {
 	if hash == e.seenHash {
 		return
 	}
-	objects, problems := Decode(path, c.Data)
+	objects, problems := decodeFile(path, c.Data, w.src.Written)
 	e.seenHash, e.problems, e.stale = hash, problems, len(problems) > 0
 	if !e.stale {
 		e.hash, e.modTime, e.objects = hash, c.Stamp.ModTime, objects

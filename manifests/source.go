@@ -10,23 +10,25 @@ import (
 type Source struct {
 	Dir        string `json:"dir"` // absolute
 	Precedence int    `json:"precedence"`
+	// Written files are the API's own: metadata.managedFields counts in them.
+	Written bool `json:"written,omitempty"`
 }
 
 // StandardSources are the directories of the host's root ("/", another in
 // tests): people's, the running system's, the API's, packages'.
 func StandardSources(root string) []Source {
 	return []Source{
-		{filepath.Join(root, "etc/shoal/manifests"), 4},
-		{filepath.Join(root, "run/shoal/manifests"), 3},
-		{filepath.Join(root, "var/lib/shoal/manifests"), 2},
-		{filepath.Join(root, "usr/lib/shoal/manifests"), 1},
+		{Dir: filepath.Join(root, "etc/shoal/manifests"), Precedence: 4},
+		{Dir: filepath.Join(root, "run/shoal/manifests"), Precedence: 3},
+		{Dir: filepath.Join(root, "var/lib/shoal/manifests"), Precedence: 2, Written: true},
+		{Dir: filepath.Join(root, "usr/lib/shoal/manifests"), Precedence: 1},
 	}
 }
 
 // StaticPods is the directory of pods that are this host's alone. It is no
 // standard source: what it declares is not shared, so it has a Reader of its own.
 func StaticPods(root string) Source {
-	return Source{filepath.Join(root, "etc/shoal/static-pods"), 0}
+	return Source{Dir: filepath.Join(root, "etc/shoal/static-pods")}
 }
 
 // temporary says whether a name is one of those under which editors, package

@@ -28,6 +28,9 @@ func init() {
 }
 
 func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target, q url.Values) error {
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && types.PatchType(kind) == types.ApplyPatchType {
+		return s.apply(w, r, t, q)
+	}
 	next, err := patcher(w, r, t)
 	if err != nil {
 		return err
@@ -45,8 +48,8 @@ func patcher(w http.ResponseWriter, r *http.Request, t target) (changer, error) 
 		return nil, unsupportedPatch(r.Header.Get("Content-Type"))
 	}
 	switch types.PatchType(kind) {
-	case types.ApplyPatchType, types.ApplyCBORPatchType:
-		return nil, unsupportedMedia("server-side apply is not served by Shoal: use apply without --server-side")
+	case types.ApplyPatchType:
+		return nil, unsupportedMedia("server-side apply is served for whole objects, not for " + t.sub)
 	case types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType:
 	default:
 		return nil, unsupportedPatch(kind)
@@ -144,8 +147,8 @@ func unprocessable(err error) error {
 }
 
 func unsupportedPatch(kind string) error {
-	return unsupportedMedia(fmt.Sprintf("the body of the request was in an unknown format (%s): accepted media types include: %s, %s, %s",
-		kind, types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType))
+	return unsupportedMedia(fmt.Sprintf("the body of the request was in an unknown format (%s): accepted media types include: %s, %s, %s, %s",
+		kind, types.JSONPatchType, types.MergePatchType, types.StrategicMergePatchType, types.ApplyYAMLPatchType))
 }
 
 func unsupportedMedia(message string) error {

@@ -123,6 +123,10 @@ func (s *Server) resize(w http.ResponseWriter, r *http.Request, t target, q url.
 	if err != nil {
 		return err
 	}
+	manager, err := managerOf(opts, r)
+	if err != nil {
+		return err
+	}
 	for attempt := 1; ; attempt++ {
 		old, err := s.find(t)
 		if err != nil {
@@ -141,6 +145,9 @@ func (s *Server) resize(w http.ResponseWriter, r *http.Request, t target, q url.
 		}
 		o, out := sized(old, scale.Spec.Replicas), old
 		if o, err = s.prepareChange(o, old, t); err != nil {
+			return err
+		}
+		if o, err = s.track(o, old, manager); err != nil {
 			return err
 		}
 		if !equality.Semantic.DeepEqual(o, old) {

@@ -119,6 +119,7 @@ type Server struct {
 	kinds   *kinds
 	mux     *http.ServeMux
 	tally   tally
+	fields  fieldTypes
 	watches chan struct{} // a slot per watch, log stream or exec
 	calls   chan struct{} // a slot per other request
 }

@@ -57,6 +57,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target, q url.
 	if err != nil {
 		return err
 	}
+	o.SetManagedFields(nil)
 	o, err = s.prepareNew(o, &t)
 	if err != nil {
 		return err
@@ -148,6 +149,10 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, t target, q url.
 	if err != nil {
 		return err
 	}
+	manager, err := managerOf(opts, r)
+	if err != nil {
+		return err
+	}
 	for attempt := 1; ; attempt++ {
 		old, err := s.find(t)
 		if err != nil {
@@ -160,6 +165,9 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request, t target, q url.
 		unconditional := o.GetResourceVersion() == "" || o.GetResourceVersion() == old.GetResourceVersion() && r.Method == http.MethodPatch
 		o, err = s.prepareChange(o, old, t)
 		if err != nil {
+			return err
+		}
+		if o, err = s.track(o, old, manager); err != nil {
 			return err
 		}
 		out := old
@@ -236,7 +244,6 @@ func fitsPath(o view.Object, t target) error {
 
 // systemFields sets what no client may: to what old has, or to nothing.
 func systemFields(o, old view.Object) {
-	o.SetManagedFields(nil)
 	o.SetSelfLink("")
 	if old == nil {
 		old = reflect.New(reflect.TypeOf(o).Elem()).Interface().(view.Object)

@@ -36,7 +36,6 @@ func TestWritesAreRefusedInUpstreamsWords(t *testing.T) {
 		{"PUT", maps + "/b", `{"metadata":{"name":"b"}}`, "", `404 configmaps "b" not found`},
 		{"PUT", maps + "/a", `{"metadata":{"name":"a","resourceVersion":"1"}}`, "", `409 Operation cannot be fulfilled on configmaps "a": the object has been modified; please apply your changes to the latest version and try again`},
 		{"PUT", maps + "/a", `{"metadata":{"name":"a","uid":"other"}}`, "", `409 Operation cannot be fulfilled on configmaps "a": Precondition failed: UID in precondition: other, UID in object meta: 00000000-0000-4000-8000-000000000001`},
-		{"PATCH", maps + "/a", `{}`, "application/apply-patch+yaml", "415 server-side apply is not served by Shoal: use apply without --server-side"},
 		{"PATCH", maps + "/a", `[]`, "application/merge-patch+json", "400 error decoding patch: a merge patch must be a JSON object"},
 		{"PATCH", maps + "/a", `{"data":{"k":1}}`, "application/merge-patch+json", `422 the server rejected our request due to an error in our request: json: cannot unmarshal number into Go struct field ConfigMap.data of type string`},
 		{"PATCH", maps + "/a", `[{"op":"test","path":"/data/k","value":"w"}]`, "application/json-patch+json", "422 the server rejected our request due to an error in our request: testing value /data/k failed: test failed"},

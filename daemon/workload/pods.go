@@ -159,7 +159,7 @@ func MarkDeleted(pod *v1.Pod, grace int64, now time.Time) {
 // nothing did. What can't be changed in place is why.
 func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	next := decided.DeepCopy()
-	next.Labels, next.Annotations = declared.Labels, declared.Annotations
+	next.Labels, next.Annotations, next.ManagedFields = declared.Labels, declared.Annotations, declared.ManagedFields
 	next.Spec = *declared.Spec.DeepCopy()
 	next.Spec.NodeName = cmp.Or(declared.Spec.NodeName, decided.Spec.NodeName)
 	if was, is := decided.Annotations[manifests.AnnotationConfigHash], declared.Annotations[manifests.AnnotationConfigHash]; was != is {
@@ -171,7 +171,8 @@ func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	next.Spec.EphemeralContainers = decided.Spec.EphemeralContainers // never declared: they belong to this very pod
 	sameSpec := equality.Semantic.DeepEqual(next.Spec, decided.Spec)
 	if sameSpec && equality.Semantic.DeepEqual(next.Labels, decided.Labels) &&
-		equality.Semantic.DeepEqual(next.Annotations, decided.Annotations) {
+		equality.Semantic.DeepEqual(next.Annotations, decided.Annotations) &&
+		equality.Semantic.DeepEqual(next.ManagedFields, decided.ManagedFields) {
 		return nil, ""
 	}
 	if sameSpec {
