@@ -232,8 +232,24 @@ func waitEvent(ctx context.Context, dir string, most time.Duration) error {
 // remove removes the empty cgroups of dir and below. Processes that were just
 // killed keep theirs busy for a moment.
 func remove(ctx context.Context, dir string) error {
+	return untilFree(ctx, func() error { return removeOnce(dir) })
+}
+
+// vacate removes dir and below with all processes in it. It kills again in each
+// turn: what was forked while the others were being killed is there only now.
+func vacate(ctx context.Context, dir string) error {
+	return untilFree(ctx, func() error {
+		if err := killProcs(dir); err != nil {
+			return err
+		}
+		return removeOnce(dir)
+	})
+}
+
+// untilFree does it again for as long as a cgroup is busy.
+func untilFree(ctx context.Context, do func() error) error {
 	for {
-		err := removeOnce(dir)
+		err := do()
 		if err == nil || !errors.Is(err, unix.EBUSY) {
 			return err
 		}

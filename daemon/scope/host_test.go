@@ -74,7 +74,7 @@ func sweep(t testing.TB, under string) {
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.kill")); err == nil {
 			_ = kill(ctx, dir)
 		}
-		if err := errors.Join(killProcs(dir), remove(ctx, dir)); err != nil {
+		if err := vacate(ctx, dir); err != nil {
 			t.Errorf("left behind: %v", err)
 		}
 	}

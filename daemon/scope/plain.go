@@ -266,7 +266,7 @@ func (h *plain) removeV1(ctx context.Context, path string) error {
 		if e.IsDir() && e.Name() != "unified" {
 			// What is only here, and not in cgroup v2, would keep it busy.
 			dir := filepath.Join("/sys/fs/cgroup", e.Name(), path)
-			if err := errors.Join(killProcs(dir), remove(ctx, dir)); err != nil {
+			if err := vacate(ctx, dir); err != nil {
 				return err
 			}
 		}
