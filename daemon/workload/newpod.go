@@ -99,6 +99,30 @@ const refusedAgain = 30 * time.Second
 // host that failed it may be the only one, and would be kept busy with failing.
 const failedAgain = 10 * time.Second
 
+// Pods that failed stay to be looked at. One that the host refuses, say, would
+// fail again each time: the wait doubles with each that was made within
+// failedWindow, up to failedLongest.
+const (
+	failedLongest = 5 * time.Minute
+	failedWindow  = 30 * time.Minute
+)
+
+// replaceAt is when the next pod takes the place of one that failed, by when
+// those that did were made.
+func (c Cluster) replaceAt(failed []time.Time) (at time.Time) {
+	var newest time.Time
+	wait := failedAgain / 2
+	for _, made := range failed {
+		if made.After(newest) {
+			newest = made
+		}
+		if c.Now.Sub(made) < failedWindow && wait < failedLongest {
+			wait *= 2
+		}
+	}
+	return newest.Add(min(max(wait, failedAgain), failedLongest))
+}
+
 // templateHash is upstream's hash of a template (controller.ComputeHash): the
 // same template has the same name on a cluster and here.
 func templateHash(template *v1.PodTemplateSpec, collisions *int32) string {

@@ -17,7 +17,7 @@ const burst = 500
 // replicaSet keeps as many pods as a replica set asks for.
 func (c Cluster) replicaSet(rs *apps.ReplicaSet) (out Outcome) {
 	var pods, ending []*v1.Pod
-	var failed time.Time // when the newest pod that failed was made
+	var failed []time.Time // when the pods that failed were made
 	claimed := slices.DeleteFunc(list[*v1.Pod](c, KindPod, rs.Namespace), func(p *v1.Pod) bool {
 		ref := metav1.GetControllerOf(p)
 		return !active(p) && (ref == nil || ref.UID != rs.UID) // nobody adopts what has ended
@@ -28,14 +28,14 @@ func (c Cluster) replicaSet(rs *apps.ReplicaSet) (out Outcome) {
 			pods = append(pods, p)
 		case terminating(p):
 			ending = append(ending, p)
-		case p.Status.Phase == v1.PodFailed && p.CreationTimestamp.After(failed):
-			failed = p.CreationTimestamp.Time
+		case p.Status.Phase == v1.PodFailed:
+			failed = append(failed, p.CreationTimestamp.Time)
 		}
 	}
 	var reason string
 	var err error
 	want := int(*rs.Spec.Replicas)
-	switch wait := failed.Add(failedAgain); {
+	switch wait := c.replaceAt(failed); {
 	case rs.DeletionTimestamp != nil:
 	case len(pods) < want && wait.After(c.Now):
 		out.again(wait)
