@@ -83,8 +83,9 @@ type Daemon struct {
 	ending   map[string]time.Time      // namespaces that go when they are empty, and since when
 	missing  map[string]time.Time      // claims whose files were gone at the last scan, and since when
 	changed  bool                      // an object, since the loop last looked
-	filed    map[manifests.Key]bool    // objects that files declare, other than those the API wrote
-	looks    looks                     // which controllers are to look again
+	claimed  claimed
+	filed    map[manifests.Key]bool // objects that files declare, other than those the API wrote
+	looks    looks                  // which controllers are to look again
 
 	host     *host
 	tokens   *tokens
@@ -100,6 +101,7 @@ func Run(ctx context.Context, o Options) error {
 		clock: record.NewClock(o.Now), view: view.New(o.Now()),
 		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
 		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(),
+		claimed: make(claimed),
 	}
 	defer signal.Stop(d.hangups)
 	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)

@@ -95,6 +95,9 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 			continue // an older version that is in force stays so
 		}
 		name := record.Name{Section: record.Claims, Key: text}
+		if d.isClaimed(c) {
+			continue
+		}
 		var old record.Claim
 		had := d.own.Entries[name].Value != nil
 		if had {
@@ -116,7 +119,11 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 			d.Log.Error("can't write a claim", "key", text, "err", err)
 			continue
 		}
+		if before := d.own.Entries[name].Value; bytes.Equal(before, value) {
+			value = before
+		}
 		values[name] = value
+		d.claimed.put(c, value, claim.Generation)
 		if p, ok := c.Value.(*v1.Pod); ok && (edited || d.declared[c.Key] == nil) {
 			d.declared[c.Key] = workload.WithoutMarks(p)
 			if p.Spec.NodeName != "" {
@@ -129,6 +136,7 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 			changed = append(changed, c.Key)
 		}
 	}
+	d.claimed.keep(kept)
 	for name, e := range d.own.Entries {
 		switch {
 		case name.Section != record.Claims || e.Value == nil:

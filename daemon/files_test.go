@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +42,7 @@ func openFiles(t *testing.T, root, node string) *files {
 		Options: Options{Root: root, Config: &config.Config{Node: node}, Log: log, Now: func() time.Time { return f.now }},
 		clock:   record.NewClock(func() time.Time { return f.now }), view: view.New(f.now),
 		declared: nil, used: map[string]int{}, ending: map[string]time.Time{}, missing: map[string]time.Time{}, looks: newLooks(),
+		claimed: claimed{},
 	}
 	f.events = event.NewRecorder(f.view, node, f.Now, log)
 	f.agent = agent.New(context.Background(), agent.Config{Logger: log})
@@ -119,6 +121,40 @@ func TestLookingAgainAtUnchangedFilesPublishesNothing(t *testing.T) {
 	again.scan()
 	if again.own.Seq != before {
 		t.Errorf("%d changes published by the first look of the next daemon", again.own.Seq-before)
+	}
+}
+
+func TestALookAtUnchangedFilesMakesNoClaimAnew(t *testing.T) {
+	root := t.TempDir()
+	f := openFiles(t, root, "n1")
+	f.write("a.yaml", configMap("x", "a", "1"))
+	f.write("b.yaml", configMap("x", "b", "1"))
+	made := func() string {
+		values, _ := f.claims()
+		var keys []string
+		for name := range values {
+			keys = append(keys, name.Key)
+		}
+		slices.Sort(keys)
+		return strings.Join(keys, " ")
+	}
+	f.scan()
+	f.scan()
+	if got := made(); got != "" {
+		t.Errorf("made anew of unchanged files: %s", got)
+	}
+	f.write("b.yaml", configMap("x", "b", "2"))
+	f.set = f.reader.Scan()
+	if got := made(); got != "/ConfigMap/x/b" {
+		t.Errorf("made anew after one edit: %q", got)
+	}
+	f.shut()
+	f = openFiles(t, root, "n1") // which knows the record and not what it was made of
+	f.fold([]manifests.Key{{Kind: "ConfigMap", Namespace: "x", Name: "a"}, {Kind: "ConfigMap", Namespace: "x", Name: "b"}})
+	f.scan()
+	f.scan()
+	if got := made(); got != "" {
+		t.Errorf("made anew by the next daemon: %s", got)
 	}
 }
 

@@ -71,7 +71,7 @@ func (d *Daemon) refusePods() {
 func (d *Daemon) inEffect(o manifests.Object) bool {
 	var claim record.Claim
 	value := d.own.Entries[record.Name{Section: record.Claims, Key: o.Key.String()}].Value
-	if value == nil || json.Unmarshal(value, &claim) != nil || !bytes.Equal(claim.Declared, o.Declared) {
+	if !d.claimed.has(o, value) && (value == nil || json.Unmarshal(value, &claim) != nil || !bytes.Equal(claim.Declared, o.Declared)) {
 		return false
 	}
 	p, ok := d.view.Get(o.Key)

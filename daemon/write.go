@@ -252,6 +252,10 @@ func (d *Daemon) deletePod(p *v1.Pod, grace *int64) {
 // and a hash: file names have 255 bytes, and objects' have up to 253.
 const maxName = 200
 
+// escapeName is made once: making it costs more than all else of apiFile, which
+// is asked for every object at each look at the files.
+var escapeName = strings.NewReplacer("/", "%2F", "%", "%25", ":", "%3A")
+
 // apiFile is where the API keeps an object: NAMESPACE/KIND.GROUP/NAME.yaml.
 func (d *Daemon) apiFile(key manifests.Key) string {
 	ns := key.Namespace
@@ -263,7 +267,7 @@ func (d *Daemon) apiFile(key manifests.Key) string {
 		kind += "." + key.Group
 	}
 	// Names of some kinds (RBAC's) may hold what a path must not.
-	name := strings.NewReplacer("/", "%2F", "%", "%25", ":", "%3A").Replace(key.Name)
+	name := escapeName.Replace(key.Name)
 	if len(name) > maxName {
 		sum := sha256.Sum256([]byte(key.Name))
 		name = name[:maxName] + "-" + hex.EncodeToString(sum[:8])
