@@ -60,6 +60,7 @@ func build(ctx context.Context, dir string) error {
 		{"go", "build", "-trimpath", "-ldflags=-s -w", "-o", dir + "/shoald", module + "cmd/shoald"},
 		{"go", "build", "-o", dir + "/bench", module + "packaging/bench"},
 		{"cc", "-static", "-O2", "-o", dir + "/first", "packaging/bench/first/first.c"},
+		{"cc", "-static", "-O2", "-o", dir + "/served", "packaging/bench/served/served.c"},
 		{"cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-O2", "-o", dir + "/memlock.so", "packaging/bench/memlock/memlock.c"},
 	} {
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
@@ -77,7 +78,8 @@ func furnish(ctx context.Context, h *bed.Host, dir string) error {
 		return err
 	}
 	for from, to := range map[string]string{
-		"shoald": "/usr/bin/shoald", "bench": work + "/bench", "first": work + "/rootfs/first", "memlock.so": work + "/memlock.so",
+		"shoald": "/usr/bin/shoald", "bench": work + "/bench", "first": work + "/rootfs/first",
+		"served": work + "/rootfs/served", "memlock.so": work + "/memlock.so",
 	} {
 		if err := h.CopyTo(ctx, filepath.Join(dir, from), to); err != nil {
 			return err

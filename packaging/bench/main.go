@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -23,6 +25,36 @@ type plan struct {
 	Calls  int           // to the API
 	Idle   time.Duration // for which the idle daemon is watched
 	Podman bool          // take part
+	Probed int           // pods that are probed, and asked for their use
+	Only   []string      // parts to measure; nil: all
+}
+
+// Parts of the measurement, in their order.
+const (
+	partStarts  = "starts"  // one pod
+	partBursts  = "bursts"  // many at once
+	partRest    = "rest"    // the idle daemon, and what is around pods
+	partProbes  = "probes"  // the daemon's processor time
+	partUpdates = "updates" // of configuration that is mounted
+	partScrapes = "scrapes" // and other questions about use
+)
+
+var parts = []string{partStarts, partBursts, partRest, partProbes, partUpdates, partScrapes}
+
+// has says whether one of these parts is to be measured.
+func (p plan) has(some ...string) bool {
+	return len(p.Only) == 0 || slices.ContainsFunc(some, func(part string) bool { return slices.Contains(p.Only, part) })
+}
+
+// only takes a list of parts.
+func (p *plan) only(list string) error {
+	for part := range strings.SplitSeq(list, ",") {
+		if !slices.Contains(parts, part) {
+			return fmt.Errorf("no part is called %q: want some of %s", part, strings.Join(parts, ","))
+		}
+		p.Only = append(p.Only, part)
+	}
+	return nil
 }
 
 func main() {
@@ -48,8 +80,13 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&p.Calls, "calls", 1000, "calls to the API")
 	flags.DurationVar(&p.Idle, "idle", time.Minute, "for how long the idle daemon is watched")
 	flags.BoolVar(&p.Podman, "podman", true, "measure podman too; its packages are downloaded with apt")
+	flags.IntVar(&p.Probed, "probed", 100, "pods that are probed, and asked for their use")
+	flags.Func("only", "measure these `parts` of "+strings.Join(parts, ",")+" (default all)", p.only)
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if !p.has(partStarts, partBursts, partRest) {
+		p.Podman = false // it has no part in the others
 	}
 	if measuring {
 		return measure(ctx, p)

@@ -26,23 +26,54 @@ func measure(ctx context.Context, p plan) error {
 	m := measurement{plan: p, reports: r, shoal: s}
 	result := Result{Pods: p.Pods, Machine: machine(), LoadBefore: load()}
 	// The daemon's rest is measured first, before anything has been asked of it.
-	if result.Idle[0], err = m.idle(ctx, 0); err != nil {
-		return err
+	if p.has(partRest) {
+		if result.Idle[0], err = m.idle(ctx, 0); err != nil {
+			return err
+		}
 	}
-	if m.entries, err = contenders(ctx, p, s, r, n); err != nil {
-		return err
+	if p.has(partStarts, partBursts, partRest) {
+		if err := m.pods(ctx, n, &result); err != nil {
+			return err
+		}
 	}
-	if result.Starts, err = m.starts(ctx); err != nil {
-		return err
+	if p.has(partProbes) {
+		if result.Loads, err = m.probes(ctx); err != nil {
+			return err
+		}
 	}
-	if result.Bursts, err = m.bursts(ctx); err != nil {
-		return err
+	if p.has(partUpdates) {
+		if result.Updates, err = m.updates(ctx); err != nil {
+			return fmt.Errorf("updates: %w", err)
+		}
 	}
-	if err := m.rest(ctx, &result); err != nil {
-		return err
+	if p.has(partScrapes) {
+		if result.Scrapes, err = m.scrapes(ctx); err != nil {
+			return fmt.Errorf("scrapes: %w", err)
+		}
 	}
 	result.LoadAfter = load()
 	fmt.Print(result.String())
+	return nil
+}
+
+// pods measures all contenders, and then Shoal and podman at rest.
+func (m *measurement) pods(ctx context.Context, n *network, result *Result) (err error) {
+	if m.entries, err = contenders(ctx, m.plan, m.shoal, m.reports, n); err != nil {
+		return err
+	}
+	if m.has(partStarts) {
+		if result.Starts, err = m.starts(ctx); err != nil {
+			return err
+		}
+	}
+	if m.has(partBursts) {
+		if result.Bursts, err = m.bursts(ctx); err != nil {
+			return err
+		}
+	}
+	if m.has(partRest) {
+		return m.rest(ctx, result)
+	}
 	return nil
 }
 

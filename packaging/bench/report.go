@@ -19,6 +19,9 @@ type Result struct {
 	Calls                 int      // after which Used was measured
 	Used                  Memory
 	Around                []Around
+	Loads                 []Load
+	Updates               Updates
+	Scrapes               []Scrape
 }
 
 // Series is one contender's times.
@@ -69,9 +72,18 @@ func median(all []Series, name string) time.Duration {
 func (r Result) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s; load %s before, %s after.\n", r.Machine, r.LoadBefore, r.LoadAfter)
-	r.writeStarts(&b)
-	r.writeBursts(&b)
-	r.writeIdle(&b)
+	if len(r.Starts) > 0 {
+		r.writeStarts(&b)
+	}
+	if len(r.Bursts) > 0 {
+		r.writeBursts(&b)
+	}
+	if r.Idle[1].For > 0 {
+		r.writeIdle(&b)
+	}
+	r.writeLoads(&b)
+	r.writeUpdates(&b)
+	r.writeScrapes(&b)
 	r.writeTargets(&b)
 	return b.String()
 }
@@ -120,18 +132,32 @@ func (r Result) writeTargets(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, "| %s: at most %.3g%s | %.3g%s | %s |\n", what, most, unit, got, unit, verdict)
 	}
-	shoal, baseline := median(r.Starts, nameShoal), median(r.Starts, nameBaseline)
-	line("one pod, times the baseline", quotient(shoal, baseline), 2, "")
-	if p := median(r.Starts, namePodman); p > 0 {
-		line("one pod, parts of podman kube play", quotient(shoal, p), 0.125, "")
+	if len(r.Starts) > 0 {
+		shoal, baseline := median(r.Starts, nameShoal), median(r.Starts, nameBaseline)
+		line("one pod, times the baseline", quotient(shoal, baseline), 2, "")
+		if p := median(r.Starts, namePodman); p > 0 {
+			line("one pod, parts of podman kube play", quotient(shoal, p), 0.125, "")
+		}
 	}
-	line(fmt.Sprintf("%d pods, times the baseline's time (0.7 of its pods/s)", r.Pods),
-		quotient(median(r.Bursts, nameShoal), median(r.Bursts, nameBaseline)), 1/0.7, "")
-	line(fmt.Sprintf("RSS of the idle daemon with %d pods", r.Idle[1].Pods), float64(r.Idle[1].Memory.RSS)/1e6, 40, " MB")
-	line(fmt.Sprintf("anonymous memory after %d API calls", r.Calls), float64(r.Used.Anonymous)/1e6, 25, " MB")
-	line("CPU of the idle daemon", 100*r.Idle[1].share(), 0.1, " %")
+	if len(r.Bursts) > 0 {
+		line(fmt.Sprintf("%d pods, times the baseline's time (0.7 of its pods/s)", r.Pods),
+			quotient(median(r.Bursts, nameShoal), median(r.Bursts, nameBaseline)), 1/0.7, "")
+	}
+	if r.Idle[1].For > 0 {
+		line(fmt.Sprintf("RSS of the idle daemon with %d pods", r.Idle[1].Pods), float64(r.Idle[1].Memory.RSS)/1e6, 40, " MB")
+		line(fmt.Sprintf("anonymous memory after %d API calls", r.Calls), float64(r.Used.Anonymous)/1e6, 25, " MB")
+		line("CPU of the idle daemon", 100*r.Idle[1].share(), 0.1, " %")
+	}
 	if len(r.Around) > 0 {
 		line("PSS of a pod outside its own processes", float64(r.Around[0].PSS)/1e6, 1.5, " MB")
+	}
+	for _, l := range r.Loads {
+		if most := l.target(); most > 0 {
+			line(fmt.Sprintf("CPU of the daemon, %d pods, probes: %s", l.Pods, l.Name), 100*l.share(), most, " %")
+		}
+	}
+	if len(r.Updates.Times) > 0 {
+		line("update of a mounted config map, p99", Series{Times: r.Updates.Times}.Quantile(0.99).Seconds(), 1, " s")
 	}
 }
 

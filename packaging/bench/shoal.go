@@ -81,19 +81,48 @@ func (s *shoal) get(ctx context.Context, path, accept string) ([]byte, error) {
 	return body, err
 }
 
+// podObject is what this program looks at of a pod.
+type podObject struct {
+	Metadata struct{ Name, Namespace string }
+	Status   struct {
+		PodIP             string
+		Conditions        []struct{ Type, Status string }
+		ContainerStatuses []struct{ RestartCount int }
+	}
+}
+
+func (p podObject) ready() bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == "Ready" {
+			return c.Status == "True"
+		}
+	}
+	return false
+}
+
+func (p podObject) restarts() (n int) {
+	for _, c := range p.Status.ContainerStatuses {
+		n += c.RestartCount
+	}
+	return n
+}
+
+// pods are all of the host.
+func (s *shoal) pods(ctx context.Context) ([]podObject, error) {
+	body, err := s.get(ctx, "/api/v1/pods", "")
+	if err != nil {
+		return nil, err
+	}
+	var list struct{ Items []podObject }
+	err = json.Unmarshal(body, &list)
+	return list.Items, err
+}
+
 // use calls the API as kubectl and dashboards do: lists, tables, single objects, discovery, events.
 func (s *shoal) use(ctx context.Context, calls int) error {
 	const table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
-	body, err := s.get(ctx, "/api/v1/pods", "")
+	found, err := s.pods(ctx)
 	if err != nil {
-		return err
-	}
-	var list struct {
-		Items []struct {
-			Metadata struct{ Name, Namespace string }
-		}
-	}
-	if err := json.Unmarshal(body, &list); err != nil {
 		return err
 	}
 	requests := [][2]string{
@@ -103,8 +132,8 @@ func (s *shoal) use(ctx context.Context, calls int) error {
 	}
 	for i := range calls {
 		request := requests[i%len(requests)]
-		if n := len(list.Items); n > 0 && i%3 == 0 {
-			m := list.Items[i/3%n].Metadata
+		if n := len(found); n > 0 && i%3 == 0 {
+			m := found[i/3%n].Metadata
 			request = [2]string{"/api/v1/namespaces/" + m.Namespace + "/pods/" + m.Name, ""}
 		}
 		if _, err := s.get(ctx, request[0], request[1]); err != nil {
