@@ -71,7 +71,7 @@ func (p *Prober) Set(owner string, tasks []Task) {
 		e := old[t.Key]
 		if e == nil {
 			e = &entry{task: t, due: probe.First(t.Key.Kind, t.Probe, t.State, t.Started, time.Now(), rand.Float64()), place: -1}
-			p.push(e)
+			p.push(e, together)
 		}
 		e.task.Target = t.Target
 		now[t.Key] = e
@@ -89,9 +89,22 @@ func (p *Prober) Set(owner string, tasks []Task) {
 // waking up costs, which is half of what a probe does.
 const together = 50 * time.Millisecond
 
-func (p *Prober) push(e *entry) {
-	if late := e.due.Sub(p.begun) % together; late > 0 {
-		e.due = e.due.Add(together - late)
+// apart are how many moments of a period probes over the network share. The
+// first probe comes when it is due; later ones move to the next such moment,
+// once: 100 probes each 10 s wake the daemon twice a second and not ten times.
+// Commands stay where they are: many at once would get in each other's way.
+const apart = 20
+
+func grid(p *v1.Probe) time.Duration {
+	if p.Exec != nil {
+		return together
+	}
+	return max(together, probe.Period(p)/apart)
+}
+
+func (p *Prober) push(e *entry, grid time.Duration) {
+	if late := e.due.Sub(p.begun) % grid; late > 0 {
+		e.due = e.due.Add(grid - late)
 	}
 	heap.Push(&p.queue, e)
 	if e.place == 0 {
@@ -168,7 +181,7 @@ func (p *Prober) ended(e *entry, out probe.Outcome) {
 	e.cancel = nil
 	if !e.dropped && !t.State.Over(t.Key.Kind) {
 		e.due = probe.Next(t.Probe, e.due, time.Now())
-		p.push(e)
+		p.push(e, grid(t.Probe))
 	}
 }
 
