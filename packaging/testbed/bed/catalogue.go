@@ -134,6 +134,12 @@ test -e /usr/share/nginx/html/index.html`,
 			packages: []string{"curl", "ca-certificates"},
 			config:   v1.Config{Entrypoint: []string{"curl"}},
 		},
+		"agnhost": {
+			names:    tagged("registry.k8s.io/e2e-test-images/agnhost", "2.55", "2.63.0"),
+			packages: []string{"python3-grpcio"},
+			setup:    agnhostSetup,
+			config:   v1.Config{Entrypoint: []string{"/agnhost"}},
+		},
 	}
 }
 
