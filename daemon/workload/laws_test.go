@@ -68,7 +68,7 @@ func (b both) each(f func(s *sim)) {
 
 // TestDeploymentLaws: whatever people wish and whatever becomes of pods,
 //   - a rolling deployment that has as many available pods as it must keep is not brought below that by its controller,
-//   - nor does it ask for more pods than its size and the surge,
+//   - nor does it ask for more pods than its size and the surge, or than it did before they were made less,
 //   - with pods that become ready it ends with what was wished, and nothing left to decide,
 //   - and the order in which objects are listed makes no difference.
 func TestDeploymentLaws(t *testing.T) {
@@ -83,13 +83,14 @@ func TestDeploymentLaws(t *testing.T) {
 			if step == 0 {
 				w = drawWish(rt)
 			}
-			var before [2]int32
+			var before, asked [2]int32
 			for i, s := range runs {
 				before[i] = chance(s, step, pick, w)
+				asked[i] = wanted(s.replicaSets())
 			}
 			for i, s := range runs {
 				s.reconcile()
-				if why := s.lawful(w, before[i], step != 0); why != "" {
+				if why := s.lawful(w, before[i], asked[i], step != 0); why != "" {
 					rt.Fatalf("%s, with %+v:\n%s\n%s", why, w, s.out.String(), s.state())
 				}
 			}
@@ -161,18 +162,23 @@ func (s *sim) available(minReady int32) (n int32) {
 	return n
 }
 
-// lawful says which of the laws the present state breaks.
-func (s *sim) lawful(w wish, before int32, settled bool) string {
-	var sets []*apps.ReplicaSet
+func (s *sim) replicaSets() (sets []*apps.ReplicaSet) {
 	for _, o := range s.objects {
 		if rs, ok := o.(*apps.ReplicaSet); ok {
 			sets = append(sets, rs)
 		}
 	}
+	return sets
+}
+
+// lawful says which of the laws the present state breaks: before it, so many
+// pods were available and so many asked for.
+func (s *sim) lawful(w wish, before, asked int32, settled bool) string {
+	sets := s.replicaSets()
 	least := w.replicas - min(w.unavailable, w.replicas)
 	switch {
 	case w.recreate || w.paused:
-	case wanted(sets) > w.replicas+w.surge && w.replicas > 0:
+	case wanted(sets) > max(w.replicas+w.surge, asked) && w.replicas > 0:
 		return fmt.Sprintf("asks for %d pods", wanted(sets))
 	case settled && s.available(w.minReady) < min(before, least):
 		return fmt.Sprintf("has %d available of %d that must be, and had %d", s.available(w.minReady), least, before)

@@ -33,8 +33,9 @@ func availableAt(p *v1.Pod, minReadySeconds int32) time.Time {
 }
 
 // expendable sorts pods so that those to delete first come first, by the rules
-// of upstream's ActivePodsWithRanks. Related are the pods of all replica sets of
-// the same owner: of two, the one with more of them on its node goes first.
+// of upstream's ActivePodsWithRanks, and what is alike by UID. Related are the
+// pods of all replica sets of the same owner: of two, the one with more of them
+// on its node goes first.
 func (c Cluster) expendable(pods, related []*v1.Pod) {
 	onNode := make(map[string]int)
 	for _, p := range related {
@@ -51,15 +52,11 @@ func (c Cluster) expendable(pods, related []*v1.Pod) {
 			cmp.Compare(deletionCost(a), deletionCost(b)),
 			-cmp.Compare(onNode[a.Spec.NodeName], onNode[b.Spec.NodeName]))
 		if order == 0 && readyA && readyB {
-			order = c.youngerFirst(a, b, readySince(a), readySince(b))
+			order = c.youngerFirst(readySince(a), readySince(b))
 		}
-		if order == 0 {
-			order = -compareRestarts(a, b)
-		}
-		if order == 0 {
-			order = c.youngerFirst(a, b, a.CreationTimestamp.Time, b.CreationTimestamp.Time)
-		}
-		return cmp.Or(order, cmp.Compare(a.Name, b.Name))
+		return cmp.Or(order, -compareRestarts(a, b),
+			c.youngerFirst(a.CreationTimestamp.Time, b.CreationTimestamp.Time),
+			cmp.Compare(a.UID, b.UID), cmp.Compare(a.Name, b.Name))
 	})
 }
 
@@ -93,13 +90,12 @@ func readySince(p *v1.Pod) time.Time {
 }
 
 // youngerFirst compares two moments by the logarithm of how long ago they are,
-// and within one power of two by UID, so that scaling down takes about any of
-// the young (KEP-2185, LogarithmicScaleDown).
-func (c Cluster) youngerFirst(a, b *v1.Pod, atA, atB time.Time) int {
-	if atA.Equal(atB) {
-		return 0
-	}
-	return cmp.Or(cmp.Compare(magnitude(c.Now.Sub(atA)), magnitude(c.Now.Sub(atB))), cmp.Compare(a.UID, b.UID))
+// so that scaling down takes about any of the young (KEP-2185,
+// LogarithmicScaleDown). Upstream has the UID decide at once within one power
+// of two, but not between equal moments: by that rule a can go before b, b
+// before c and c before a.
+func (c Cluster) youngerFirst(a, b time.Time) int {
+	return cmp.Compare(magnitude(c.Now.Sub(a)), magnitude(c.Now.Sub(b)))
 }
 
 func magnitude(d time.Duration) int {
