@@ -281,7 +281,7 @@ func (j job) environment(c *v1.Container) ([]string, []volume.Mount, error) {
 		p.Status.PodIPs = append(p.Status.PodIPs, v1.PodIP{IP: ip})
 		p.Status.PodIP = j.ips[0]
 	}
-	env, err := pod.Env(p, c, j.w.agent.cfg.Node(), j.w.agent.cfg.Objects)
+	env, err := pod.Env(p, c, j.w.agent.cfg.Node(), j.w.agent.cfg.Objects, j.envFile)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -292,6 +292,15 @@ func (j job) environment(c *v1.Container) ([]string, []volume.Mount, error) {
 	}
 	mounts, err := volume.Mounts(c, j.volumes, values, j.w.agent.cfg.Volumes)
 	return env, mounts, err
+}
+
+// envFile is a pod.EnvFile: it looks into the pod's volumes.
+func (j job) envFile(name, path, key string) (string, error) {
+	vol, ok := j.volumes[name]
+	if !ok {
+		return "", fmt.Errorf("cannot find the volume %q referenced by FileKeyRef", name)
+	}
+	return volume.EnvFile(vol, path, key)
 }
 
 // etcMounts are the mounts that every container gets, unless the pod mounts

@@ -2,7 +2,9 @@ package pod
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -26,13 +28,17 @@ type Node struct {
 	Allocatable v1.ResourceList // what an unset limit counts as, for resourceFieldRef
 }
 
+// EnvFile is the variable key in the file path of one of the pod's volumes, ""
+// when the file has none, fs.ErrNotExist when there is no such file.
+type EnvFile func(volume, path, key string) (string, error)
+
 // Env is a container's environment, "NAME=value" in the order of declaration:
 // envFrom's variables (sorted), then env's, with $(NAME) expanded from those
 // before. An error is the kubelet's CreateContainerConfigError.
 //
 // Source: pkg/kubelet/kubelet_pods.go, makeEnvironmentVariables.
-func Env(pod *v1.Pod, c *v1.Container, node Node, objects Objects) ([]string, error) {
-	e := environment{pod: pod, container: c, node: node, objects: objects, values: make(map[string]string)}
+func Env(pod *v1.Pod, c *v1.Container, node Node, objects Objects, file EnvFile) ([]string, error) {
+	e := environment{pod: pod, container: c, node: node, objects: objects, file: file, values: make(map[string]string)}
 	for _, from := range c.EnvFrom {
 		if err := e.addAll(from); err != nil {
 			return nil, err
@@ -82,6 +88,7 @@ type environment struct {
 	container *v1.Container
 	node      Node
 	objects   Objects
+	file      EnvFile
 	values    map[string]string
 }
 
@@ -133,6 +140,8 @@ func (e environment) value(v v1.EnvVar) (value string, ok bool, err error) {
 		return e.configMapKey(from.ConfigMapKeyRef)
 	case from.SecretKeyRef != nil:
 		return e.secretKey(from.SecretKeyRef)
+	case from.FileKeyRef != nil:
+		return e.fileKey(from.FileKeyRef)
 	}
 	return "", false, fmt.Errorf("environment variable %s: this source is not supported yet", v.Name)
 }
@@ -159,6 +168,23 @@ func (e environment) secretKey(ref *v1.SecretKeySelector) (string, bool, error) 
 		return "", false, fmt.Errorf("couldn't find key %v in Secret %v/%v%s", ref.Key, e.pod.Namespace, ref.Name, has(s.Data))
 	}
 	return string(value), ok, nil
+}
+
+// fileKey is a variable that another container of the pod wrote to a file
+// (KEP-3721). A file that is missing counts as a key that is, as the field's
+// documentation has it; the kubelet fails for it even when it is optional.
+func (e environment) fileKey(ref *v1.FileKeySelector) (string, bool, error) {
+	optional := ref.Optional != nil && *ref.Optional
+	value, err := e.file(ref.VolumeName, ref.Path, ref.Key)
+	switch {
+	case optional && errors.Is(err, fs.ErrNotExist):
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	case value == "" && !optional:
+		return "", false, fmt.Errorf("environment variable key %q not found in file %q", ref.Key, ref.Path)
+	}
+	return value, value != "", nil
 }
 
 // has ends the message about a missing key with those that are there.

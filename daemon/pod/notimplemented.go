@@ -54,9 +54,6 @@ func (u *unused) placement(s *v1.PodSpec) {
 func (u *unused) container(c *v1.Container, at string) {
 	u.add(len(c.VolumeDevices) > 0, at+".volumeDevices")
 	u.add(len(c.Resources.Claims) > 0, at+".resources.claims")
-	for i, e := range c.Env {
-		u.add(e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil, fmt.Sprintf("%s.env[%d].valueFrom.fileKeyRef", at, i))
-	}
 }
 
 // volumeKinds are those that storage/volume makes, as fields of VolumeSource

@@ -28,7 +28,6 @@ spec:
 		t.Fatal(err)
 	}
 	want := []string{
-		"spec.containers[0].env[1].valueFrom.fileKeyRef",
 		"spec.volumes[1].persistentVolumeClaim", "spec.volumes[2].projected.sources[1].clusterTrustBundle",
 		"spec.nodeSelector",
 	}
