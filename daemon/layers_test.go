@@ -19,16 +19,17 @@ const module = "github.com/shoal-project/shoal/"
 // module and those of the module that it may import. A new package or edge
 // fails until it has its line here.
 var layers = map[string][]string{
-	"manifests":       {},
-	"daemon/record":   {},
-	"daemon/view":     {"manifests", "daemon/record"},
-	"daemon/event":    {"manifests", "daemon/view"},
-	"daemon/probe":    {},
-	"daemon/pod":      {"daemon/probe"},
-	"daemon/workload": {"manifests", "daemon/view"},
-	"daemon/pressure": {},
-	"daemon/config":   {"daemon/pressure"},
-	"daemon/cpuset":   {},
+	"manifests":        {},
+	"daemon/record":    {},
+	"daemon/view":      {"manifests", "daemon/record"},
+	"daemon/event":     {"manifests", "daemon/view"},
+	"daemon/probe":     {},
+	"daemon/pod":       {"daemon/probe"},
+	"daemon/workload":  {"manifests", "daemon/view"},
+	"daemon/pressure":  {},
+	"daemon/placement": {},
+	"daemon/config":    {"daemon/pressure"},
+	"daemon/cpuset":    {},
 
 	"daemon/footprint":   {},
 	"daemon/podsecurity": {},
@@ -58,7 +59,7 @@ var layers = map[string][]string{
 		"daemon/stats", "daemon/metrics",
 		"daemon/footprint",
 		"daemon/podsecurity", "daemon/identity", "daemon/token",
-		"daemon/credential", "daemon/pressure",
+		"daemon/credential", "daemon/pressure", "daemon/placement",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
 	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure"},
@@ -71,7 +72,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/pod", "daemon/pressure", "daemon/workload"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/workload"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)
