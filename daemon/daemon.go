@@ -91,6 +91,7 @@ type Daemon struct {
 	tokens   *tokens
 	agent    *agent.Agent
 	pressure atomic.Pointer[nodePressure] // never nil after start
+	power    atomic.Pointer[power]        // likewise
 }
 
 // Run runs shoald until ctx ends. Pods go on without it.
@@ -260,6 +261,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	d.fold(all)
 	d.restorePressure()
+	inhibitor := d.openShutdown(ctx)
 	sources := manifests.StandardSources(d.Root)
 	d.reader = manifests.NewReader(sources)
 	if err := d.reader.Restore(d.memory); err != nil {
@@ -287,6 +289,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.host.loadDropIns(ctx)
 	go d.collectGarbage(ctx)
 	go d.watchPressure(ctx)
+	go d.watchShutdown(ctx, inhibitor)
 	return d.serveAPI(ctx)
 }
 

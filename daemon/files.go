@@ -176,7 +176,7 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 	in := workload.Input{
 		Node: d.Config.Node, Now: d.Now(), Gone: d.gone,
 		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
-		Account: d.account, RuntimeClass: d.runtimeClass, Complete: d.prioritize,
+		Account: d.account, RuntimeClass: d.runtimeClass, Complete: d.prioritize, Again: d.endedByShutdown,
 		UID: func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
 	}
 	for _, key := range keys {

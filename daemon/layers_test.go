@@ -28,7 +28,8 @@ var layers = map[string][]string{
 	"daemon/workload":  {"manifests", "daemon/view"},
 	"daemon/pressure":  {},
 	"daemon/placement": {},
-	"daemon/config":    {"daemon/pressure"},
+	"daemon/shutdown":  {},
+	"daemon/config":    {"daemon/pressure", "daemon/shutdown"},
 	"daemon/cpuset":    {},
 
 	"daemon/footprint":   {},
@@ -41,6 +42,7 @@ var layers = map[string][]string{
 	"daemon/scope":      {},
 	"daemon/container":  {},
 	"daemon/image":      {},
+	"daemon/logind":     {},
 	"proxy/podnet":      {},
 	"dnsd":              {},
 	"daemon/stats":      {},
@@ -59,7 +61,7 @@ var layers = map[string][]string{
 		"daemon/stats", "daemon/metrics",
 		"daemon/footprint",
 		"daemon/podsecurity", "daemon/identity", "daemon/token",
-		"daemon/credential", "daemon/pressure", "daemon/placement",
+		"daemon/credential", "daemon/pressure", "daemon/placement", "daemon/shutdown", "daemon/logind",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
 	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure"},
@@ -72,7 +74,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/workload"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/workload"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)

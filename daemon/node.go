@@ -121,7 +121,7 @@ func (d *Daemon) nodeConditions() []v1.NodeCondition {
 		network = err.Error()
 	}
 	return []v1.NodeCondition{
-		condition(v1.NodeReady, true, "ShoaldReady", "", "shoald is running pods"),
+		d.ready(),
 		condition(conditionLimits, len(missing) == 0, "AllEnforced", "NotEnforced", limits),
 		condition(conditionNetwork, d.host.networkErr == nil, "Ready", "Failed", network),
 	}

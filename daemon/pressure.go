@@ -13,6 +13,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/pressure"
+	"github.com/shoal-project/shoal/daemon/shutdown"
 	"github.com/shoal-project/shoal/daemon/stats"
 )
 
@@ -287,7 +288,7 @@ func (d *Daemon) place(p *v1.Pod) string {
 	if _, bound := d.bound.Load(podKey(p)); bound {
 		return ""
 	}
-	if pressure.Refusal(d.withPriority(p), d.pressure.Load().conditions) == "" {
+	if !d.shuttingDown() && pressure.Refusal(d.withPriority(p), d.pressure.Load().conditions) == "" {
 		return ""
 	}
 	return "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
@@ -295,6 +296,9 @@ func (d *Daemon) place(p *v1.Pod) string {
 
 // refuse says why the node, as it is now, takes no such pod.
 func (d *Daemon) refuse(p *v1.Pod) *pod.Rejection {
+	if d.shuttingDown() {
+		return &pod.Rejection{Reason: shutdown.NotAdmittedReason, Message: shutdown.NotAdmittedMessage}
+	}
 	if why := pressure.Refusal(d.withPriority(p), d.pressure.Load().conditions); why != "" {
 		return &pod.Rejection{Reason: reasonEvicted, Message: why}
 	}
@@ -320,6 +324,9 @@ type pressureCondition struct {
 
 // addPressure adds what the node is short of to its object.
 func (d *Daemon) addPressure(n *v1.Node) {
+	if d.shuttingDown() { // the node lifecycle controller's
+		n.Spec.Taints = append(n.Spec.Taints, v1.Taint{Key: v1.TaintNodeNotReady, Effect: v1.TaintEffectNoSchedule})
+	}
 	now := d.pressure.Load()
 	since := metav1.NewTime(now.at)
 	for _, c := range pressureConditions {

@@ -44,6 +44,7 @@ type worker struct {
 	sandbox container.Sandbox
 	cancel  map[string]context.CancelFunc // operations under way, by container; "" is the sandbox
 	hooks   map[hookKey]context.CancelFunc
+	over    []chan struct{} // to be closed when nothing of the pod runs
 	stopLog map[string]bool // what was said of a stop under way
 
 	ringing chan struct{} // holds one: the inbox is not empty, or look again
@@ -130,6 +131,7 @@ func (w *worker) receive() {
 func (w *worker) run(ctx context.Context) {
 	defer w.waitForOperations()
 	defer w.agent.prober.Set(string(w.uid), nil)
+	defer w.sayOver()
 	if ctx.Err() != nil {
 		return
 	}
@@ -149,6 +151,9 @@ func (w *worker) run(ctx context.Context) {
 		}
 		if w.act(ctx, d) {
 			continue
+		}
+		if len(w.over) > 0 && !w.runsStill() {
+			w.sayOver()
 		}
 		timer.Stop()
 		if !d.Wake.IsZero() {

@@ -50,6 +50,7 @@ type Config struct {
 	Eviction   Eviction            `toml:"eviction"`
 	CPU        CPU                 `toml:"cpu"`
 	Memory     Memory              `toml:"memory"`
+	Shutdown   Shutdown            `toml:"shutdown"`
 }
 
 // Network is the pod network of this host.
@@ -214,6 +215,7 @@ func suggest(key toml.Key) string {
 		"credential_provider_dir", "pods", "ended_threshold",
 		"eviction", "hard", "soft", "soft_grace_period", "minimum_reclaim", "max_pod_grace_period", "transition_period",
 		"max_size", "max_files", "cpu", "memory", "policy", "reserved", "full_pcpus_only", "strict_reservation", "qos", "throttling_factor",
+		"shutdown", "grace_period", "critical_grace_period", "by_priority",
 	} {
 		if known == last || strings.TrimSuffix(known, "s") == strings.TrimSuffix(last, "s") ||
 			len(last) > 3 && (strings.Contains(known, last) || strings.Contains(last, known)) {
@@ -308,6 +310,7 @@ func (c *Config) validate() []error {
 		bad("runtime.max_pods", fmt.Sprint(c.Runtime.MaxPods), "want a positive number")
 	}
 	c.Metrics.validate(bad)
+	c.Shutdown.validate(bad)
 	if err := c.Eviction.validate(bad); err != nil {
 		errs = append(errs, fmt.Errorf("eviction: %w", err))
 	}

@@ -58,6 +58,9 @@ type Input struct {
 	// there are none.
 	RuntimeClass func(name string) *node.RuntimeClass
 
+	// Again says that a pod that is over is to be made anew, and why; nil: none is.
+	Again func(*v1.Pod) (why string)
+
 	// Complete fills in what a new pod has from other objects, or says why it may
 	// not be: it is not made then. nil: nothing is filled in.
 	Complete func(*v1.Pod) error
@@ -82,6 +85,9 @@ func DeclaredPods(in Input) []Decision {
 			}
 		default:
 			updated, why := UpdateInPlace(decided, declared)
+			if why == "" && in.Again != nil {
+				why = in.Again(decided)
+			}
 			if why != "" {
 				decisions = append(decisions, Decision{Delete, key, deleted(decided, in.Now), why})
 			} else if updated != nil {

@@ -1,0 +1,239 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/shoal-project/shoal/daemon/logind"
+	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/shutdown"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// reconnectPeriod is how long after logind was lost it is looked for again (the
+// kubelet's dbusReconnectPeriod).
+const reconnectPeriod = time.Second
+
+const (
+	reasonNodeShutdown = "NodeShutdown"
+	reasonNoShutdown   = "GracefulShutdownUnavailable"
+)
+
+// power is whether the host is shutting down, and since when that is so.
+type power struct {
+	down bool
+	at   time.Time
+}
+
+// shuttingDown is safe for concurrent use.
+func (d *Daemon) shuttingDown() bool { return d.power.Load().down }
+
+// openShutdown finds out, before any pod is started, whether the host is on its
+// way down.
+func (d *Daemon) openShutdown(ctx context.Context) *logind.Connection {
+	d.power.Store(&power{at: d.started})
+	if len(d.Config.Shutdown.Periods) == 0 {
+		if err := logind.Forget(d.Root); err != nil {
+			d.Log.Warn("can't remove what raised logind's delay", "err", err)
+		}
+		return nil
+	}
+	c, err := d.delayShutdowns(ctx)
+	if err != nil {
+		d.noShutdown(err)
+		return nil
+	}
+	select {
+	case down := <-c.Shutdowns:
+		d.power.Store(&power{down, d.Now()})
+	default:
+	}
+	return c
+}
+
+func (d *Daemon) noShutdown(err error) {
+	d.Log.Error("a shutdown of the host will end pods without their grace", "err", err)
+	d.events.Warning(d.nodeReference(), reasonNoShutdown, "pods will not be given time when the host shuts down: %v", err)
+}
+
+// delayShutdowns has logind wait for us. If it waits less long than is asked
+// for, that is said, and better than nothing.
+func (d *Daemon) delayShutdowns(ctx context.Context) (*logind.Connection, error) {
+	c, err := logind.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Allow(ctx, d.Root, shutdown.Total(d.Config.Shutdown.Periods)); err != nil {
+		d.noShutdown(err)
+	}
+	if err := c.Inhibit(ctx); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// watchShutdown ends the pods in order when the host is to shut down, until ctx
+// ends.
+func (d *Daemon) watchShutdown(ctx context.Context, c *logind.Connection) {
+	if len(d.Config.Shutdown.Periods) == 0 {
+		return
+	}
+	lost := c == nil
+	for ctx.Err() == nil {
+		if c == nil {
+			select {
+			case <-time.After(reconnectPeriod):
+			case <-ctx.Done():
+				return
+			}
+			var err error
+			if c, err = d.delayShutdowns(ctx); err != nil {
+				if !lost {
+					lost = true
+					d.noShutdown(err)
+				}
+				continue
+			}
+			lost = false
+		}
+		d.followShutdowns(ctx, c)
+		c.Close()
+		c = nil
+	}
+}
+
+// followShutdowns returns when the connection is lost, or ctx ends.
+func (d *Daemon) followShutdowns(ctx context.Context, c *logind.Connection) {
+	ending := func() {}
+	defer func() { ending() }()
+	if d.shuttingDown() { // it was when we connected
+		ending = d.shutDown(ctx, c)
+	}
+	for {
+		select {
+		case down, ok := <-c.Shutdowns:
+			switch {
+			case !ok:
+				return
+			case down:
+				ending()
+				d.events.Normal(d.nodeReference(), reasonNodeShutdown, "Shutdown manager detected shutdown event")
+				d.setPower(ctx, true)
+				ending = d.shutDown(ctx, c)
+			default:
+				ending()
+				ending = func() {}
+				d.events.Normal(d.nodeReference(), reasonNodeShutdown, "Shutdown manager detected shutdown cancellation")
+				if err := c.Inhibit(ctx); err != nil {
+					d.noShutdown(err)
+				}
+				d.setPower(ctx, false)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// setPower says whether the host is shutting down. Pods that waited, and those
+// that a shutdown ended and that files declare, start when it is not.
+func (d *Daemon) setPower(ctx context.Context, down bool) {
+	d.power.Store(&power{down, d.Now()})
+	_ = d.do(ctx, func() { // else the daemon ends
+		d.publishNode()
+		if down {
+			return
+		}
+		var keys []manifests.Key
+		for key := range d.declared {
+			keys = append(keys, key)
+		}
+		d.decidePods(keys)
+	})
+	if !down {
+		d.agent.PlaceAgain()
+	}
+}
+
+// shutDown ends the pods in the order of their priority, and then lets the host
+// shut down. What it returns calls it off, and returns when it has ended: pods
+// that are ending go on to do so.
+func (d *Daemon) shutDown(ctx context.Context, c *logind.Connection) (callOff func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.endPods(ctx)
+		if ctx.Err() == nil {
+			d.Log.Info("all pods have ended, or had their time: the host may shut down")
+			d.store.Flush()
+			c.Release()
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// endPods ends all pods, a group after the other.
+func (d *Daemon) endPods(ctx context.Context) {
+	var pods []*v1.Pod
+	for _, p := range d.pods() {
+		if p.Status.Phase != v1.PodSucceeded && p.Status.Phase != v1.PodFailed {
+			pods = append(pods, d.withPriority(p))
+		}
+	}
+	for _, g := range shutdown.Groups(d.Config.Shutdown.Periods, pods) {
+		d.Log.Info("the host is shutting down: pods end", "pods", g.String())
+		why := pod.Ending{Reason: shutdown.Reason, Message: shutdown.Message, Grace: g.Grace, Disruption: true}
+		var over []<-chan struct{}
+		for _, p := range g.Pods {
+			over = append(over, d.agent.End(p.UID, why))
+		}
+		if err := waitFor(ctx, over, g.Grace); err != nil {
+			d.Log.Warn("some pods did not end in time", "pods", g.String(), "err", err)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// waitFor returns when all channels are closed, or with an error after limit.
+func waitFor(ctx context.Context, all []<-chan struct{}, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("their grace is over"))
+	defer cancel()
+	for _, c := range all {
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// ready is the node's condition Ready.
+func (d *Daemon) ready() v1.NodeCondition {
+	now := d.power.Load()
+	c := v1.NodeCondition{
+		Type: v1.NodeReady, Status: v1.ConditionTrue, Reason: "ShoaldReady", Message: "shoald is running pods",
+		LastTransitionTime: metav1.NewTime(now.at), LastHeartbeatTime: metav1.NewTime(d.started),
+	}
+	if now.down {
+		c.Status, c.Reason, c.Message = v1.ConditionFalse, shutdown.NodeReason, shutdown.NodeMessage
+	}
+	return c
+}
+
+// endedByShutdown says why a pod that a file declares is made anew: a shutdown
+// ended it, and the host is up. Its restartPolicy would have had it go on.
+func (d *Daemon) endedByShutdown(p *v1.Pod) (why string) {
+	if d.shuttingDown() || !shutdown.Over(p) {
+		return ""
+	}
+	return "the node was shut down"
+}
