@@ -91,7 +91,7 @@ type Daemon struct {
 	tokens   *tokens
 	agent    *agent.Agent
 	pressure atomic.Pointer[nodePressure] // never nil after start
-	power    atomic.Pointer[power]        // likewise
+	power    atomic.Pointer[power]        // nil: the host has been up all the time
 }
 
 // Run runs shoald until ctx ends. Pods go on without it.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/daemon/shutdown"
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/daemon/workload"
 	"github.com/shoal-project/shoal/manifests"
@@ -315,6 +316,9 @@ func (d *Daemon) publishStatus(ctx context.Context, p *v1.Pod, status v1.PodStat
 			return
 		}
 		d.publish(map[record.Name]json.RawMessage{{Section: record.Status, Key: key.String()}: value})
+		if shutdown.Over(&v1.Pod{Spec: p.Spec, Status: status}) {
+			d.decidePods([]manifests.Key{key}) // a shutdown that was called off meanwhile
+		}
 	}
 	select {
 	case d.calls <- f:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/agent"
 	"github.com/shoal-project/shoal/daemon/container"
+	"github.com/shoal-project/shoal/daemon/logind"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/proxy/podnet"
 	"github.com/shoal-project/shoal/storage/volume"
@@ -47,6 +48,7 @@ func Purge(ctx context.Context, o Options) error {
 	for _, dir := range []string{"run/shoal", "var/lib/shoal"} {
 		errs = append(errs, removeContent(ctx, o.path(dir)))
 	}
+	errs = append(errs, logind.Forget(o.Root))
 	_ = os.Remove(o.path("var/log/pods")) // unless somebody else logs there
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("something of shoald is left on this host: %w", err)

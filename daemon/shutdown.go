@@ -21,6 +21,8 @@ const reconnectPeriod = time.Second
 const (
 	reasonNodeShutdown = "NodeShutdown"
 	reasonNoShutdown   = "GracefulShutdownUnavailable"
+	reasonReady        = "NodeReady"
+	reasonNotReady     = "NodeNotReady"
 )
 
 // power is whether the host is shutting down, and since when that is so.
@@ -30,12 +32,14 @@ type power struct {
 }
 
 // shuttingDown is safe for concurrent use.
-func (d *Daemon) shuttingDown() bool { return d.power.Load().down }
+func (d *Daemon) shuttingDown() bool {
+	now := d.power.Load()
+	return now != nil && now.down
+}
 
 // openShutdown finds out, before any pod is started, whether the host is on its
 // way down.
 func (d *Daemon) openShutdown(ctx context.Context) *logind.Connection {
-	d.power.Store(&power{at: d.started})
 	if len(d.Config.Shutdown.Periods) == 0 {
 		if err := logind.Forget(d.Root); err != nil {
 			d.Log.Warn("can't remove what raised logind's delay", "err", err)
@@ -70,7 +74,10 @@ func (d *Daemon) delayShutdowns(ctx context.Context) (*logind.Connection, error)
 	if err := c.Allow(ctx, d.Root, shutdown.Total(d.Config.Shutdown.Periods)); err != nil {
 		d.noShutdown(err)
 	}
-	if err := c.Inhibit(ctx); err != nil {
+	switch err := c.Inhibit(ctx); {
+	case errors.Is(err, logind.ErrBegun): // what is left of the time is ours all the same
+		d.noShutdown(err)
+	case err != nil:
 		c.Close()
 		return nil, err
 	}
@@ -144,6 +151,11 @@ func (d *Daemon) followShutdowns(ctx context.Context, c *logind.Connection) {
 // that a shutdown ended and that files declare, start when it is not.
 func (d *Daemon) setPower(ctx context.Context, down bool) {
 	d.power.Store(&power{down, d.Now()})
+	if down {
+		d.events.Normal(d.nodeReference(), reasonNotReady, "Node %s status is now: %s", d.Config.Node, reasonNotReady)
+	} else {
+		d.events.Normal(d.nodeReference(), reasonReady, "Node %s status is now: %s", d.Config.Node, reasonReady)
+	}
 	_ = d.do(ctx, func() { // else the daemon ends
 		d.publishNode()
 		if down {
@@ -169,9 +181,14 @@ func (d *Daemon) shutDown(ctx context.Context, c *logind.Connection) (callOff fu
 	go func() {
 		defer close(done)
 		d.endPods(ctx)
-		if ctx.Err() == nil {
+		flush := func() {
+			if err := d.store.Flush(); err != nil {
+				d.Log.Error("can't save how the pods ended", "err", err)
+			}
+		}
+		// Through the loop, which has what the agent published before.
+		if ctx.Err() == nil && d.do(ctx, flush) == nil {
 			d.Log.Info("all pods have ended, or had their time: the host may shut down")
-			d.store.Flush()
 			c.Release()
 		}
 	}()
@@ -181,10 +198,15 @@ func (d *Daemon) shutDown(ctx context.Context, c *logind.Connection) (callOff fu
 // endPods ends all pods, a group after the other.
 func (d *Daemon) endPods(ctx context.Context) {
 	var pods []*v1.Pod
-	for _, p := range d.pods() {
-		if p.Status.Phase != v1.PodSucceeded && p.Status.Phase != v1.PodFailed {
-			pods = append(pods, d.withPriority(p))
+	err := d.do(ctx, func() { // the agent has all those that the loop has decided on
+		for _, p := range d.pods() {
+			if p.Status.Phase != v1.PodSucceeded && p.Status.Phase != v1.PodFailed {
+				pods = append(pods, d.withPriority(p))
+			}
 		}
+	})
+	if err != nil {
+		return // the daemon ends
 	}
 	for _, g := range shutdown.Groups(d.Config.Shutdown.Periods, pods) {
 		d.Log.Info("the host is shutting down: pods end", "pods", g.String())
@@ -218,13 +240,16 @@ func waitFor(ctx context.Context, all []<-chan struct{}, limit time.Duration) er
 
 // ready is the node's condition Ready.
 func (d *Daemon) ready() v1.NodeCondition {
-	now := d.power.Load()
+	started := metav1.NewTime(d.started)
 	c := v1.NodeCondition{
 		Type: v1.NodeReady, Status: v1.ConditionTrue, Reason: "ShoaldReady", Message: "shoald is running pods",
-		LastTransitionTime: metav1.NewTime(now.at), LastHeartbeatTime: metav1.NewTime(d.started),
+		LastTransitionTime: started, LastHeartbeatTime: started,
 	}
-	if now.down {
-		c.Status, c.Reason, c.Message = v1.ConditionFalse, shutdown.NodeReason, shutdown.NodeMessage
+	if now := d.power.Load(); now != nil {
+		c.LastTransitionTime = metav1.NewTime(now.at)
+		if now.down {
+			c.Status, c.Reason, c.Message = v1.ConditionFalse, shutdown.NodeReason, shutdown.NodeMessage
+		}
 	}
 	return c
 }

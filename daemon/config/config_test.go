@@ -41,6 +41,12 @@ func TestErrorsNameLineKeyAndCure(t *testing.T) {
 		{"[runtime]\nmax_pods = -1\n", `f: runtime.max_pods = "-1": want a positive number`},
 		{"[security]\nservice_account_issuer = \"web1\"\n", `f: security.service_account_issuer = "web1": want "https://HOST[/PATH]"`},
 		{"[network]\npod_cidrs = [\"10.0.0.0\"]\n", `f:2: `},
+		{"[shutdown]\ngrace_period = \"5s\"\ncritical_grace_period = \"6s\"\n", `f: shutdown.critical_grace_period = "6s": it is a part of grace_period, which is 5s`},
+		{"[shutdown]\ngrace_period = \"10ms\"\n", `f: shutdown.grace_period = "10ms": want a duration of a second or more such as "30s", or "0s"`},
+		{"[shutdown]\ngrace_period = \"5s\"\nby_priority = {\"0\" = \"5s\"}\n", `f: shutdown.by_priority = "map[0:5s]": want this or grace_period, not both`},
+		{"[shutdown]\nby_priority = {high = \"5s\"}\n", `f: shutdown.by_priority = "high": want a priority from -2147483648 to 2147483647`},
+		{"[shutdown]\nby_priority = {\"05\" = \"5s\"}\n", `f: shutdown.by_priority = "05": want a priority`},
+		{"[shutdown]\nby_priority = {\"0\" = \"-5s\"}\n", `f: shutdown.by_priority."0" = "-5s": want a duration`},
 	} {
 		_, err := Parse("f", []byte(test.file), "host")
 		if err == nil || !strings.HasPrefix(err.Error(), test.want) {

@@ -43,7 +43,7 @@ func (s *Shutdown) validate(bad complain) {
 	s.Periods = shutdown.Split(s.GracePeriod, s.CriticalGracePeriod)
 	for _, key := range slices.Sorted(maps.Keys(s.ByPriority)) {
 		n, err := strconv.ParseInt(key, 10, 32)
-		if err != nil {
+		if err != nil || strconv.FormatInt(n, 10) != key { // "+5" and "05" would be other keys for the same
 			bad("shutdown.by_priority", key, "want a priority from -2147483648 to 2147483647")
 		}
 		whole(fmt.Sprintf("shutdown.by_priority.%q", key), s.ByPriority[key])

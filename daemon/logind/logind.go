@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,8 +23,11 @@ const (
 )
 
 // dropIn is where the longest delay that logind grants is raised, as the kubelet
-// does it in 99-kubelet.conf.
-const dropIn = "etc/systemd/logind.conf.d/99-shoal.conf"
+// does it in 99-kubelet.conf; but /etc is not ours to write to.
+const dropIn = "run/systemd/logind.conf.d/99-shoal.conf"
+
+// ErrBegun says that a shutdown has begun: it is too late to delay it.
+var ErrBegun = errors.New("a shutdown has begun already")
 
 // settleTime is how long logind may take to read its configuration again.
 const settleTime = 3 * time.Second
@@ -97,6 +101,9 @@ func (c *Connection) Inhibit(ctx context.Context) error {
 	var fd dbus.UnixFD
 	call := c.conn.Object(service, object).CallWithContext(ctx, manager+".Inhibit", 0, "shutdown", "shoald", "Pods are given time to end", "delay")
 	if err := call.Store(&fd); err != nil {
+		if e := (dbus.Error{}); errors.As(err, &e) && e.Name == service+".OperationInProgress" {
+			err = ErrBegun
+		}
 		return fmt.Errorf("delay shutdowns: %w", err)
 	}
 	unix.CloseOnExec(int(fd)) // a pod's conmon would hold up the shutdown
@@ -134,7 +141,7 @@ func (c *Connection) Allow(ctx context.Context, root string, d time.Duration) er
 		return err
 	}
 	file := filepath.Join(root, dropIn)
-	text := fmt.Sprintf("# Written by shoald: [shutdown] in /etc/shoal/shoal.toml asks for as long.\n[Login]\nInhibitDelayMaxSec=%.0f\n", d.Seconds())
+	text := fmt.Sprintf("# Written by shoald: [shutdown] in /etc/shoal/shoal.toml asks for as long.\n[Login]\nInhibitDelayMaxSec=%.0f\n", math.Ceil(d.Seconds()))
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("raise logind's InhibitDelayMaxSec: %w", err)
 	}
@@ -162,7 +169,8 @@ func (c *Connection) Allow(ctx context.Context, root string, d time.Duration) er
 	}
 }
 
-// Forget removes what Allow wrote; logind follows when it next starts.
+// Forget removes what Allow wrote; logind follows when it next reads its
+// configuration.
 func Forget(root string) error {
 	if err := os.Remove(filepath.Join(root, dropIn)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

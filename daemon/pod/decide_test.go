@@ -145,6 +145,9 @@ func (h *host) step(f []string) {
 	case "evict":
 		grace, _ := time.ParseDuration(f[1])
 		h.seen.Ending = &Ending{Reason: "Evicted", Message: "The node was low on resource: memory. ", Grace: grace, Disruption: true, Since: h.now}
+	case "shutdown":
+		grace, _ := time.ParseDuration(f[1])
+		h.seen.Ending = &Ending{Reason: "Terminated", Message: "Pod was terminated in response to imminent node shutdown.", Grace: grace, Disruption: true, Since: h.now}
 	case "heal":
 		delete(h.failing, f[1])
 	case "delete":
