@@ -63,7 +63,7 @@ func TestOnlyWhatAShutdownEndedComesBack(t *testing.T) {
 		{pod(v1.PodFailed, Reason, Message, v1.RestartPolicyAlways), true},
 		{pod(v1.PodFailed, Reason, Message, v1.RestartPolicyOnFailure), true},
 		{pod(v1.PodFailed, Reason, Message, v1.RestartPolicyNever), false},
-		{pod(v1.PodFailed, NotAdmittedReason, "Pod was rejected: " + NotAdmittedMessage, v1.RestartPolicyAlways), true},
+		{pod(v1.PodFailed, NotAdmittedReason, "Pod was rejected: "+NotAdmittedMessage, v1.RestartPolicyAlways), true},
 		{pod(v1.PodFailed, "Evicted", "low", v1.RestartPolicyAlways), false},
 		{pod(v1.PodSucceeded, "", "", v1.RestartPolicyOnFailure), false},
 		{pod(v1.PodRunning, Reason, Message, v1.RestartPolicyAlways), false},
