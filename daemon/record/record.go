@@ -69,10 +69,14 @@ type Entry struct {
 // Record is all that one node says.
 type Record struct {
 	Node        string
-	Incarnation uint64 // grows when a node starts with an empty store
-	Seq         uint64 // grows by one with each published change
-	Floor       uint64 // tombstones up to here are gone
-	Entries     map[Name]Entry
+	Incarnation uint64         // grows when a node starts with an empty store
+	Seq         uint64         // grows by one with each published change
+	Floor       uint64         // tombstones up to here are gone
+	Entries     map[Name]Entry // to read
+
+	head Head            // the newest that is known to be signed
+	tree *tree           // nil until it is asked for
+	undo map[Name]*Entry // during a merge that may be taken back: what was there
 }
 
 // Delta is what changed in a record after From, or, when Whole, all of it.
@@ -84,7 +88,10 @@ type Delta struct {
 	Seq         uint64  `json:"seq"`
 	Floor       uint64  `json:"floor"`
 	Whole       bool    `json:"whole,omitempty"`
-	Entries     []Entry `json:"entries"` // by sequence number
+	Partial     bool    `json:"partial,omitempty"` // all of some buckets
+	Buckets     []uint8 `json:"buckets,omitempty"` // these
+	Entries     []Entry `json:"entries"`           // by sequence number
+	Head        Head    `json:"head,omitzero"`     // what it leads to
 }
 
 // New is the empty record of a node.
@@ -93,9 +100,11 @@ func New(node string, incarnation uint64) *Record {
 }
 
 // Publish sets or (with a nil value) deletes entries, for the record's owner.
-// What is already so is left out; the delta says what changed.
+// What is already so is left out; the delta says what changed, and has no head
+// before the owner gives it one (Sign).
 func (r *Record) Publish(stamp Stamp, values map[Name]json.RawMessage) Delta {
-	d := Delta{Format: Format, Node: r.Node, Incarnation: r.Incarnation, From: r.Seq, Seq: r.Seq, Floor: r.Floor}
+	d := r.delta(r.Seq)
+	d.Head = Head{} // of before
 	for _, name := range slices.SortedFunc(maps.Keys(values), compareNames) {
 		old, had := r.Entries[name]
 		value := values[name]
@@ -104,7 +113,7 @@ func (r *Record) Publish(stamp Stamp, values map[Name]json.RawMessage) Delta {
 		}
 		r.Seq++
 		e := Entry{Name: name, Value: value, Stamp: stamp, Seq: r.Seq}
-		r.Entries[name] = e
+		r.put(e)
 		d.Entries = append(d.Entries, e)
 	}
 	d.Seq = r.Seq
@@ -113,7 +122,7 @@ func (r *Record) Publish(stamp Stamp, values map[Name]json.RawMessage) Delta {
 
 // Since is what changed after seq; all of it when tombstones since then are gone.
 func (r *Record) Since(seq uint64) Delta {
-	d := Delta{Format: Format, Node: r.Node, Incarnation: r.Incarnation, From: seq, Seq: r.Seq, Floor: r.Floor}
+	d := r.delta(seq)
 	if seq < r.Floor || seq == 0 {
 		d.From, d.Whole = 0, true
 	}
@@ -122,9 +131,16 @@ func (r *Record) Since(seq uint64) Delta {
 			d.Entries = append(d.Entries, e)
 		}
 	}
-	slices.SortFunc(d.Entries, func(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) })
+	slices.SortFunc(d.Entries, bySeq)
 	return d
 }
+
+// delta is one from seq to now, without entries.
+func (r *Record) delta(from uint64) Delta {
+	return Delta{Format: Format, Node: r.Node, Incarnation: r.Incarnation, From: from, Seq: r.Seq, Floor: r.Floor, Head: r.Head()}
+}
+
+func bySeq(a, b Entry) int { return cmp.Compare(a.Seq, b.Seq) }
 
 // Merge takes in a delta of this record and says which entries changed. What
 // is older than what is known changes nothing.
@@ -134,9 +150,9 @@ func (r *Record) Merge(d Delta) ([]Name, error) {
 		return nil, fmt.Errorf("record of %s has format %d, this version knows up to %d: upgrade shoald", d.Node, d.Format, Format)
 	case d.Node != r.Node:
 		return nil, fmt.Errorf("record of %s merged into that of %s", d.Node, r.Node)
-	case cmp.Or(cmp.Compare(d.Incarnation, r.Incarnation), cmp.Compare(d.Seq, r.Seq)) <= 0:
+	case compareHeads(d.Incarnation, d.Seq, r.Incarnation, r.Seq) <= 0:
 		return nil, nil
-	case d.Whole:
+	case d.Whole || d.Partial:
 		return r.replace(d), nil
 	case d.Incarnation > r.Incarnation || d.From > r.Seq:
 		return nil, ErrGap
@@ -144,7 +160,8 @@ func (r *Record) Merge(d Delta) ([]Name, error) {
 	var changed []Name
 	for _, e := range d.Entries {
 		if e.Seq > r.Entries[e.Name].Seq && e.Seq > r.Floor {
-			r.Entries[e.Name] = e
+			r.note(e.Name)
+			r.put(e)
 			changed = append(changed, e.Name)
 		}
 	}
@@ -153,37 +170,72 @@ func (r *Record) Merge(d Delta) ([]Name, error) {
 	return changed, nil
 }
 
-// replace makes the record what a whole delta says.
+// replace makes the record, or some buckets of it, what a whole delta says.
 func (r *Record) replace(d Delta) []Name {
-	old := r.Entries
 	r.Incarnation, r.Seq, r.Floor = d.Incarnation, d.Seq, d.Floor
-	r.Entries = make(map[Name]Entry, len(d.Entries))
-	var changed []Name
+	said := make(map[Name]Entry, len(d.Entries))
 	for _, e := range d.Entries {
-		r.Entries[e.Name] = e
-		if !bytes.Equal(old[e.Name].Value, e.Value) {
-			changed = append(changed, e.Name)
-		}
+		said[e.Name] = e
 	}
-	for name, e := range old {
-		if _, still := r.Entries[name]; !still && e.Value != nil {
+	var changed []Name
+	for name, old := range r.Entries {
+		if _, still := said[name]; still || d.Partial && !slices.Contains(d.Buckets, name.bucket()) {
+			continue
+		}
+		r.note(name)
+		r.remove(name)
+		if old.Value != nil {
 			changed = append(changed, name)
 		}
+	}
+	for name, e := range said {
+		if old := r.Entries[name]; !bytes.Equal(old.Value, e.Value) {
+			changed = append(changed, name)
+		}
+		r.note(name)
+		r.put(e)
 	}
 	slices.SortFunc(changed, compareNames)
 	return changed
 }
 
+// note remembers what is there, for a merge that may be taken back.
+func (r *Record) note(name Name) {
+	if _, noted := r.undo[name]; noted || r.undo == nil {
+		return
+	}
+	r.undo[name] = nil
+	if e, had := r.Entries[name]; had {
+		r.undo[name] = &e
+	}
+}
+
 // Compact forgets the tombstones up to seq. Only the owner calls it: a peer
 // that is behind gets the whole record then, so no clean-up waits for anybody.
-func (r *Record) Compact(seq uint64) { r.compact(min(seq, r.Seq)) }
+// It counts as a change: one sequence number has one content.
+func (r *Record) Compact(seq uint64) {
+	if seq = min(seq, r.Seq); seq <= r.Floor {
+		return
+	}
+	r.Seq++
+	r.compact(seq)
+}
 
 func (r *Record) compact(floor uint64) {
 	if floor <= r.Floor {
 		return
 	}
 	r.Floor = floor
-	maps.DeleteFunc(r.Entries, func(_ Name, e Entry) bool { return e.Value == nil && e.Seq <= floor })
+	for name, e := range r.Entries {
+		if e.Value == nil && e.Seq <= floor {
+			r.note(name)
+			r.remove(name)
+		}
+	}
+}
+
+func compareHeads(incarnationA, seqA, incarnationB, seqB uint64) int {
+	return cmp.Or(cmp.Compare(incarnationA, incarnationB), cmp.Compare(seqA, seqB))
 }
 
 func compareNames(a, b Name) int {
