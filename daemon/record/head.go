@@ -114,8 +114,10 @@ type tree struct {
 // bucket is in which part of its record an entry is.
 func (n Name) bucket() uint8 {
 	text, _ := n.MarshalText()
-	return sha256.Sum256(text)[0]
+	return bucketOf(text)
 }
+
+func bucketOf(text []byte) uint8 { return sha256.Sum256(text)[0] }
 
 // put sets one entry, and every change of Entries but whole ones comes by it.
 func (r *Record) put(e Entry) {

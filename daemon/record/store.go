@@ -1,11 +1,13 @@
 package record
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,13 +41,6 @@ type Store struct {
 	queue chan func(*bolt.Tx) error
 	flush chan chan error
 	done  chan struct{}
-}
-
-// head is a record's place in the order, as stored.
-type head struct {
-	Incarnation uint64 `json:"incarnation"`
-	Seq         uint64 `json:"seq"`
-	Floor       uint64 `json:"floor"`
 }
 
 // Open opens or makes the store. A damaged file is moved aside to
@@ -142,28 +137,49 @@ func (s *Store) Load() (map[string]*Record, error) {
 	err := s.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(recordsBucket).ForEachBucket(func(node []byte) error {
 			b := tx.Bucket(recordsBucket).Bucket(node)
-			var h head
+			var h Head
 			if err := json.Unmarshal(b.Get(headKey), &h); err != nil {
 				return fmt.Errorf("record of %s: %w", node, err)
 			}
 			r := &Record{Node: string(node), Incarnation: h.Incarnation, Seq: h.Seq, Floor: h.Floor, Entries: make(map[Name]Entry)}
 			records[r.Node] = r
-			return b.Bucket(entriesBucket).ForEach(func(_, v []byte) error {
+			err := b.Bucket(entriesBucket).ForEach(func(_, v []byte) error {
 				var e Entry
 				if err := json.Unmarshal(v, &e); err != nil {
 					return fmt.Errorf("record of %s: %w", node, err)
 				}
-				r.Entries[e.Name] = e
+				if e.Value != nil || e.Seq > h.Floor { // else compacted since
+					r.Entries[e.Name] = e
+				}
 				return nil
 			})
+			if err == nil {
+				s.accept(r, h)
+			}
+			return err
 		})
 	})
 	return records, err
 }
 
+// accept gives a record that was read its head. What does not fit it any more is
+// of use, but asked for again: peers have it.
+func (s *Store) accept(r *Record, h Head) {
+	if h.Signature == nil {
+		return
+	}
+	h.Node = r.Node
+	if r.Root() == h.Root {
+		r.head = h
+		return
+	}
+	s.log.Error("a stored record is not what its node signed: it is asked for again", "node", r.Node)
+	r.Incarnation, r.Seq, r.Floor = 0, 0, 0
+}
+
 // Save queues a delta. It blocks only when the disk is far behind.
 func (s *Store) Save(d Delta) {
-	if len(d.Entries) > 0 || d.Whole {
+	if len(d.Entries) > 0 || d.Whole || d.Partial || d.Head.Signature != nil {
 		s.queue <- func(tx *bolt.Tx) error { return put(tx, d) }
 	}
 }
@@ -252,6 +268,9 @@ func put(tx *bolt.Tx, d Delta) error {
 	if err != nil {
 		return err
 	}
+	if err := clearBuckets(entries, d); err != nil {
+		return err
+	}
 	for _, e := range d.Entries {
 		name, _ := e.Name.MarshalText()
 		if e.Value == nil && e.Seq <= d.Floor {
@@ -264,6 +283,29 @@ func put(tx *bolt.Tx, d Delta) error {
 			return err
 		}
 	}
-	v, _ := json.Marshal(head{d.Incarnation, d.Seq, d.Floor})
+	h := d.Head
+	if h.Signature == nil {
+		h = Head{Node: d.Node, Incarnation: d.Incarnation, Seq: d.Seq, Floor: d.Floor}
+	}
+	v, _ := json.Marshal(h)
 	return b.Put(headKey, v)
+}
+
+// clearBuckets removes what a partial delta is to replace.
+func clearBuckets(entries *bolt.Bucket, d Delta) error {
+	var gone [][]byte
+	if d.Partial {
+		_ = entries.ForEach(func(name, _ []byte) error {
+			if slices.Contains(d.Buckets, bucketOf(name)) {
+				gone = append(gone, bytes.Clone(name))
+			}
+			return nil
+		})
+	}
+	for _, name := range gone {
+		if err := entries.Delete(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -90,4 +91,57 @@ func TestAStoreOfANewerVersionIsRefusedAndLeftAlone(t *testing.T) {
 	if aside, _ := filepath.Glob(path + ".damaged-*"); len(aside) != 0 {
 		t.Errorf("moved aside: %v", aside)
 	}
+}
+
+// TestAStoredRecordIsHandedOnOnlyAsItWasSigned: by deltas of all forms, with a
+// damaged byte, and after compaction.
+func TestAStoredRecordIsHandedOnOnlyAsItWasSigned(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := open(t, path)
+	o, peer := owner{New("n1", 1)}, New("n1", 1)
+	take := func(d Delta) {
+		t.Helper()
+		if _, err := peer.MergeSigned(d, isOf("n1")); err != nil {
+			t.Fatal(err)
+		}
+		s.Save(d)
+	}
+	reopened := func() *Record {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, path)
+		records, err := s.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return records["n1"]
+	}
+	take(o.publish(1, values("a", `1`, "b", `2`)))
+	take(o.publish(2, values("b", "", "c", `3`)))
+	o.Compact(o.Seq)
+	o.Sign(cluster, keyOf("n1"))
+	take(o.Since(peer.Seq))
+	o = o.restart(o.Record)
+	o.publish(3, values("c", "", "d", `4`))
+	take(o.Parts(o.Differing(peer.Hashes())))
+	if r := reopened(); r.Head().Compare(o.Head()) != 0 || isOf("n1")(r.Head()) != nil || r.Root() != o.Root() {
+		t.Fatalf("got %+v of %v\nwant %+v of %v", r.Head(), contents(r), o.Head(), contents(o.Record))
+	}
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		v, _ := json.Marshal(Entry{Name: Name{Claims, "a"}, Value: json.RawMessage(`7`), Stamp: 1, Seq: 1})
+		return tx.Bucket(recordsBucket).Bucket([]byte("n1")).Bucket(entriesBucket).Put([]byte("claim a"), v)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := reopened()
+	if r.Seq != 0 || len(contents(r)) != 2 {
+		t.Fatalf("a damaged record: %+v", r)
+	}
+	if err := pull(r, o.Record); err != nil || r.Root() != o.Root() {
+		t.Errorf("asked for again: %v", err)
+	}
+	s.Close()
 }
