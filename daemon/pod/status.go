@@ -64,7 +64,9 @@ func (d *decider) status() v1.PodStatus {
 		s.ContainerStatuses = append(s.ContainerStatuses, d.containerStatus(&d.pod.Spec.Containers[i], waiting))
 	}
 	s.EphemeralContainerStatuses = d.ephemeralStatuses()
-	s.Phase = d.phase(s)
+	if s.Phase = d.phase(s); over(s.Phase) && !d.anyRuns() {
+		d.end(&s)
+	}
 	if len(s.PodIPs) == 0 && over(s.Phase) {
 		s.PodIP, s.PodIPs = old.PodIP, old.PodIPs // of a pod that is over people still ask what it was
 	}
