@@ -286,6 +286,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.watchFiles(ctx, sources)
 	go d.host.weighSlices(ctx)
 	go d.host.serveDNS(ctx)
+	go d.awaitNetwork(ctx)
 	go d.host.loadDropIns(ctx)
 	go d.collectGarbage(ctx)
 	go d.watchPressure(ctx)

@@ -35,29 +35,27 @@ import (
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/dnsd"
 	"github.com/shoal-project/shoal/manifests"
-	"github.com/shoal-project/shoal/proxy/podnet"
 	"github.com/shoal-project/shoal/storage/volume"
 )
 
 // host is what this host gives pods: cgroups, a runtime, images, a network, names.
 type host struct {
-	d          *Daemon
-	scopes     scope.Host
-	note       string // what limits pods, in a line for people
-	limits     scope.NodeLimits
-	runtime    *container.Runtime
-	images     *image.Store
-	network    *podnet.Network
-	networkErr error // why there is no pod network
-	dns        *dnsd.Server
-	meter      *stats.Meter
-	metrics    *metrics.Metrics
-	requests   atomic.Pointer[api.Server] // counts requests; nil until the API is served
-	capacity   v1.ResourceList
-	logins     *credential.Source
-	dirtyZone  chan struct{}  // holds one: pods' addresses may have changed
-	dirtyQoS   chan []*v1.Pod // holds one: the newest list of pods
-	dirtyCPUs  chan struct{}  // holds one: who holds which processors has changed
+	d         *Daemon
+	scopes    scope.Host
+	note      string // what limits pods, in a line for people
+	limits    scope.NodeLimits
+	runtime   *container.Runtime
+	images    *image.Store
+	network   *network
+	dns       atomic.Pointer[dnsd.Server]
+	meter     *stats.Meter
+	metrics   *metrics.Metrics
+	requests  atomic.Pointer[api.Server] // counts requests; nil until the API is served
+	capacity  v1.ResourceList
+	logins    *credential.Source
+	dirtyZone chan struct{}  // holds one: pods' addresses may have changed
+	dirtyQoS  chan []*v1.Pod // holds one: the newest list of pods
+	dirtyCPUs chan struct{}  // holds one: who holds which processors has changed
 
 	// Of the loop, once it runs:
 	cpus      cpuset.Node
@@ -71,7 +69,7 @@ type host struct {
 // openHost opens everything that a pod needs. What a pod can do without is an
 // error only for the pods that need it.
 func openHost(ctx context.Context, d *Daemon) (*host, error) {
-	h := &host{d: d, dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1), dirtyCPUs: make(chan struct{}, 1)}
+	h := &host{d: d, network: newNetwork(), dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1), dirtyCPUs: make(chan struct{}, 1)}
 	var err error
 	if h.scopes, h.note, err = scope.Open(ctx, scope.Options{}, d.Log); err != nil {
 		return nil, err
@@ -100,22 +98,21 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 		Controllers: h.scopes.Controllers(), CgroupV1: h.scopes.CgroupV1(), PodPidsLimit: d.Config.Runtime.PodPidsLimit,
 		MemoryQoS: d.Config.Memory.QoS, ThrottlingFactor: d.Config.Memory.ThrottlingFactor, HugePageSizes: hugePages, AllocatableMemory: h.capacity.Memory().Value(),
 	}
-	n := d.Config.Network
-	h.network, h.networkErr = podnet.Open(podnet.Config{
-		Bridge: n.Bridge, PodCIDRs: n.PodCIDRs, NonMasquerade: n.NonMasqueradeCIDRs, MTU: n.MTU, Dir: d.path("run/shoal/net"),
-	}, d.Log)
-	if h.networkErr != nil {
-		d.Log.Error("no pod network: only pods with hostNetwork can run", "err", h.networkErr)
+	if n, err := d.openNetwork(); err != nil {
+		d.Log.Error("no pod network: only pods with hostNetwork can run", "err", err)
+		h.network.failed(err, d.Now())
+	} else {
+		h.network.found(n, d.Now())
 	}
 	h.readAddresses()
 	h.readResolv()
-	h.dns = dnsd.New(h.dnsConfig(), d.Log)
+	h.dns.Store(dnsd.New(h.dnsConfig(), d.Log))
 	return h, nil
 }
 
 func (h *host) close() {
-	if h.network != nil {
-		h.network.Close()
+	if n := h.network.now(); n != nil {
+		n.Close()
 	}
 	h.images.Close()
 	h.scopes.Close()
@@ -215,7 +212,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Scopes:         h.scopes,
 		Containers:     h.runtime,
 		Images:         h.images,
-		Network:        h.network,
+		Network:        h.network.now(),
 		Objects:        objects{d.view},
 		NodeLogins:     h.nodeLogins,
 		Refuse:         d.refuse,
@@ -271,10 +268,11 @@ func (h *host) check(ctx context.Context) {
 	h.readResolv()
 	h.readAddresses()
 	h.checkCPUs()
-	if h.network == nil {
+	n := h.network.now()
+	if n == nil {
 		return
 	}
-	broken, err := h.network.Check(ctx)
+	broken, err := n.Check(ctx)
 	if err != nil {
 		h.d.Log.Error("can't repair the pod network", "err", err)
 	}
@@ -321,10 +319,11 @@ func (h *host) resolvConf(p *v1.Pod) (string, error) {
 
 // nameservers are where pods ask: the bridge's addresses.
 func (h *host) nameservers() []netip.Addr {
-	if h.network == nil {
+	n := h.network.now()
+	if n == nil {
 		return nil
 	}
-	return h.network.Gateway()
+	return n.Gateway()
 }
 
 // readAddresses finds the host's addresses, which may come late (DHCP) and change.
@@ -417,15 +416,23 @@ func (h *host) podsDecided(pods []*v1.Pod) {
 // the more pods there are.
 const zonePause = 50 * time.Millisecond
 
-// serveDNS answers pods' questions, from the view, until ctx ends.
+// serveDNS answers pods' questions, from the view, until ctx ends. They ask the
+// pod network's addresses: without it there is nobody to answer.
 func (h *host) serveDNS(ctx context.Context) {
+	select {
+	case <-h.network.opened:
+	case <-ctx.Done():
+		return
+	}
+	server := dnsd.New(h.dnsConfig(), h.d.Log)
+	h.dns.Store(server)
 	go func() {
-		if err := h.dns.Serve(ctx); err != nil {
+		if err := server.Serve(ctx); err != nil {
 			h.d.Log.Error("DNS ended", "err", err)
 		}
 	}()
 	for {
-		h.dns.SetZone(h.zone())
+		server.SetZone(h.zone())
 		select { // many pods at once change it many times
 		case <-time.After(zonePause):
 		case <-ctx.Done():

@@ -116,14 +116,17 @@ func (d *Daemon) nodeConditions() []v1.NodeCondition {
 		return c
 	}
 	missing, limits := d.host.unenforced()
-	network := "pods have a network of their own"
-	if err := d.host.networkErr; err != nil {
-		network = err.Error()
+	said := "pods have a network of their own"
+	err, networkSince := d.host.network.state()
+	if err != nil {
+		said = err.Error()
 	}
+	network := condition(conditionNetwork, err == nil, "Ready", "Failed", said)
+	network.LastTransitionTime = metav1.NewTime(networkSince)
 	return []v1.NodeCondition{
 		d.ready(),
 		condition(conditionLimits, len(missing) == 0, "AllEnforced", "NotEnforced", limits),
-		condition(conditionNetwork, d.host.networkErr == nil, "Ready", "Failed", network),
+		network,
 	}
 }
 

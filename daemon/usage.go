@@ -128,7 +128,7 @@ func (d *Daemon) metricSources() metrics.Sources {
 		},
 		Queries: func() map[metrics.Query]uint64 {
 			counts := make(map[metrics.Query]uint64)
-			for k, n := range h.dns.Queries() {
+			for k, n := range h.dns.Load().Queries() {
 				counts[metrics.Query(k)] = n
 			}
 			return counts

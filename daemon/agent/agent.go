@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -48,7 +49,7 @@ type Config struct {
 	Scopes     scope.Host
 	Containers *container.Runtime
 	Images     *image.Store
-	Network    *podnet.Network // nil: only pods in the host's network can run
+	Network    *podnet.Network // nil: only pods in the host's network can run, until UseNetwork
 	Objects    pod.Objects
 	Events     Events
 
@@ -100,6 +101,7 @@ type Agent struct {
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
+	net     atomic.Pointer[podnet.Network]
 	wait    sync.WaitGroup
 	ctx     context.Context
 }
@@ -117,6 +119,7 @@ func New(ctx context.Context, cfg Config) *Agent {
 		workers: make(map[types.UID]*worker),
 		prober:  prober.New(),
 	}
+	a.net.Store(cfg.Network)
 	a.cores = newCores(cfg.CPUs, cfg.Logger, a.coresChanged)
 	return a
 }

@@ -123,8 +123,8 @@ func (a *Agent) sweep(ctx context.Context, pods []*v1.Pod) error {
 			errs = append(errs, container.StopSandbox(o.Dir))
 		}
 	}
-	if a.cfg.Network != nil {
-		_, err := a.cfg.Network.Sweep(ctx, known)
+	if n := a.network(); n != nil {
+		_, err := n.Sweep(ctx, known)
 		errs = append(errs, err)
 	}
 	for _, uid := range unknown(a.cfg.Lib, known) {

@@ -182,7 +182,8 @@ func (j job) attach(ctx context.Context, sb container.Sandbox) ([]string, error)
 	if j.pod.Spec.HostNetwork {
 		return j.w.agent.cfg.Node().IPs, nil
 	}
-	if j.w.agent.cfg.Network == nil {
+	network := j.w.agent.network()
+	if network == nil {
 		return nil, errors.New("this host has no pod network (see `shoal status`); only pods with hostNetwork: true can run")
 	}
 	ports, err := hostPorts(j.pod)
@@ -190,7 +191,7 @@ func (j job) attach(ctx context.Context, sb container.Sandbox) ([]string, error)
 		return nil, err
 	}
 	ref := podnet.PodRef{UID: string(j.w.uid), Namespace: j.pod.Namespace, Name: j.pod.Name}
-	addrs, err := j.w.agent.cfg.Network.Attach(ctx, ref, sb.NetNS, ports)
+	addrs, err := network.Attach(ctx, ref, sb.NetNS, ports)
 	if err != nil {
 		return nil, err
 	}
@@ -326,8 +327,8 @@ func (a *Agent) takeDown(ctx context.Context, p *v1.Pod, unit string) error {
 		unit = scope.UnitName(p.Namespace, p.Name, string(p.UID))
 	}
 	errs = append(errs, a.cfg.Scopes.Stop(ctx, unit))
-	if a.cfg.Network != nil {
-		errs = append(errs, a.cfg.Network.Detach(ctx, string(p.UID)))
+	if n := a.network(); n != nil {
+		errs = append(errs, n.Detach(ctx, string(p.UID)))
 	}
 	errs = append(errs, container.StopSandbox(dir))
 	return errors.Join(errs...)
