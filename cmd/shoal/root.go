@@ -81,7 +81,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		&cobra.Group{ID: groupLook, Title: "Look at objects (as kubectl):"},
 		&cobra.Group{ID: groupWrite, Title: "Change objects (as kubectl):"},
 	)
-	add(root, groupShoal, newStatus(node, streams), newManifests(node, streams), newValidate(streams),
+	add(root, groupShoal, newStatus(node, streams), newWhy(node, streams), newManifests(node, streams), newValidate(streams),
 		newImage(node, streams), newProxy(node, streams), newVersion(node, streams))
 	addKubectl(root, node, streams)
 	return root

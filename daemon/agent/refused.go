@@ -5,6 +5,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/cure"
 	"github.com/shoal-project/shoal/daemon/pod"
 )
@@ -18,7 +19,7 @@ const refusedExec = "exec container process"
 // line names an interpreter that is not there, say. With containerd, whose
 // runtime finds out earlier, that is a StartError.
 func (w *worker) refused(c *v1.Container, a *pod.Attempt) {
-	if a.ExitCode != 1 || a.OOMKilled || a.Reason != "" {
+	if a.ExitCode != 1 || a.Reason != string(container.Failed) {
 		return
 	}
 	said := strings.TrimSpace(tailOfLog(w.logFile(c.Name, a.Number)))

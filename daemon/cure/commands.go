@@ -16,6 +16,9 @@ var commands = []rule{
 	}),
 	says(`open executable: Operation not permitted|exec: "[^"]*": is a directory`, func(a about, _ []string) string {
 		field, program := a.command()
+		if program == "" {
+			program = a.image() + "'s program"
+		}
 		return at(field, "%s is a directory: name the program in it", program)
 	}),
 	says("exec container process (?:\\(missing dynamic library\\?\\) )?`([^`]*)`: No such file or directory", func(a about, m []string) string {
@@ -55,6 +58,9 @@ func notFound(a about, m []string) string {
 
 func notExecutable(a about) string {
 	field, program := a.command()
+	if program == "" {
+		return at(field, "%s's program is not executable: chmod +x it where the image is made, or write a command", a.image())
+	}
 	if m, _ := a.mount(program); m != nil {
 		if v, where := a.volume(m.Name); kind(v) != "" {
 			return at(where+"."+kind(v)+".defaultMode", "set 0755: %s is not executable", program)

@@ -42,11 +42,13 @@ func (c *cured) Unwrap() error { return c.err }
 
 // For is the cure of what was said: the field at fault and what to do. "" when
 // none is known.
-func For(p *v1.Pod, container, said string) string { return first(rules, p, container, said) }
+func For(p *v1.Pod, container, said string) string { return first(rules, find(p, container), said) }
 
 // Output is the cure of a line that a container's program wrote: it knows the
 // usual words of shells, the C library and servers. "" when none is known.
-func Output(p *v1.Pod, container, line string) string { return first(outputs, p, container, line) }
+func Output(p *v1.Pod, container, line string) string {
+	return first(outputs, find(p, container), line)
+}
 
 // rule is a text to look for and its cure, made from the text's groups.
 type rule struct {
@@ -58,8 +60,7 @@ func says(pattern string, cure func(about, []string) string) rule {
 	return rule{regexp.MustCompile(pattern), cure}
 }
 
-func first(list []rule, p *v1.Pod, container, said string) string {
-	a := find(p, container)
+func first(list []rule, a about, said string) string {
 	for _, r := range list {
 		if m := r.said.FindStringSubmatch(said); m != nil {
 			if cure := r.cure(a, m); cure != "" {

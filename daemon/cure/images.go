@@ -8,8 +8,8 @@ var images = []rule{
 	says(`^Failed to apply default image tag "(https?://)`, func(a about, m []string) string {
 		return at(a.field("image"), "leave out %s", m[1])
 	}),
-	says(`^Failed to apply default image tag "[^"]*".*must be lowercase`, func(a about, _ []string) string {
-		return at(a.field("image"), "write %s", strings.ToLower(a.spec.Image))
+	says(`^Failed to apply default image tag "([^"]*)".*must be lowercase`, func(a about, m []string) string {
+		return at(a.field("image"), "write %s", strings.ToLower(m[1]))
 	}),
 	says(`^Failed to apply default image tag "`, func(a about, _ []string) string {
 		return at(a.field("image"), "write [REGISTRY/]NAME[:TAG], such as docker.io/library/nginx:1.27")
@@ -24,7 +24,7 @@ var images = []rule{
 		return at("spec.imagePullSecrets", "name a Secret with a user and password for this registry, or correct the image's name")
 	}),
 	says(`image is not in the registry`, func(a about, _ []string) string {
-		return at(a.field("image"), "the registry has no such image under this name or tag")
+		return at(a.field("image"), "the registry has no such image under this name or tag: correct it, or push the image")
 	}),
 	says(`plain HTTP is not enabled`, func(a about, _ []string) string { return "" }), // it says how to
 	says(`no such host`, func(a about, _ []string) string {

@@ -37,7 +37,7 @@ var outputs = join([]rule{
 		}
 		return "free space on this host, below /var/lib/shoal"
 	}),
-	says(`\r|\$'\\r'|\^M|illegal option -\s*$`, func(a about, _ []string) string {
+	says(`(?:\r|\\r)[’'":]|option -(?:\r|\\r)|\^M`, func(a about, _ []string) string {
 		return "the script's lines end as Windows' do: sed -i 's/\\r$//' it, and set eol=lf for it in .gitattributes"
 	}),
 	says(`(?i)(?:bad address|could not resolve host|name or service not known|temporary failure in name resolution|no such host|nodename nor servname)`, func(a about, _ []string) string {

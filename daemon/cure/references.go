@@ -23,8 +23,8 @@ var references = []rule{
 	says(`serviceaccounts "([^"]+)" not found`, func(a about, m []string) string {
 		return at("spec.serviceAccountName", "declare ServiceAccount %q in namespace %q, correct the name, or leave it out", m[1], a.pod.Namespace)
 	}),
-	says(`Unable to retrieve some image pull secrets \((\S+)\)`, func(a about, m []string) string {
-		return at("spec.imagePullSecrets", "declare Secret %q of type kubernetes.io/dockerconfigjson in namespace %q", m[1], a.pod.Namespace)
+	says(`Unable to retrieve some image pull secrets \(([^)]+)\)`, func(a about, m []string) string {
+		return at("spec.imagePullSecrets", "declare Secret \"%s\" of type kubernetes.io/dockerconfigjson in namespace %q", strings.ReplaceAll(m[1], ", ", `", "`), a.pod.Namespace)
 	}),
 }
 

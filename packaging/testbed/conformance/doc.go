@@ -8,6 +8,8 @@
 // A story is a txtar file that is told to the host section by section:
 //
 //	pods.yaml   becomes the story's file in /etc/shoal/manifests, all of it in a namespace named after the story
+//	file.yaml   becomes the story's file as it is
+//	validate    what `shoal validate` says of the file, without its name
 //	want        facts to wait for, one a line, see [fact]
 //	why         for docs/conformance.md: why an example does not run, or not all of it
 //	host        a script, run on the host again and again until it prints what the next section, "says", has

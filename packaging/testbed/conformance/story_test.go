@@ -62,6 +62,10 @@ func tell(t *testing.T, name string, archive *txtar.Archive) {
 		switch section.Name {
 		case "pods.yaml":
 			err = s.write(t.Context(), section.Data)
+		case "file.yaml":
+			err = h.WriteFile(t.Context(), s.file, section.Data)
+		case "validate":
+			err = s.ask(t.Context(), "shoal validate "+s.file+" 2>&1 | sed \"s,^/etc/shoal/manifests/$NS.json:,,\"", string(section.Data))
 		case "want":
 			err = s.await(t.Context(), parseFacts(string(section.Data)))
 		case "host":
@@ -208,10 +212,14 @@ func expand(text string, p *v1.Pod) string {
 		"$NODE", p.Spec.NodeName).Replace(text)
 }
 
-// matches compares with an expected text: /a regular expression/, a beginning with ..., or all of it.
+// matches compares with an expected text: /a regular expression/, or all of it, where ... stands for anything.
 func matches(got, want string) bool {
-	if begin, ok := strings.CutSuffix(want, "..."); ok {
-		return strings.HasPrefix(got, begin)
+	if strings.Contains(want, "...") {
+		parts := strings.Split(want, "...")
+		for i, part := range parts {
+			parts[i] = regexp.QuoteMeta(part)
+		}
+		return regexp.MustCompile("(?s)^" + strings.Join(parts, ".*") + "$").MatchString(got)
 	}
 	if len(want) > 1 && strings.HasPrefix(want, "/") && strings.HasSuffix(want, "/") {
 		return regexp.MustCompile("(?s)^(" + want[1:len(want)-1] + ")$").MatchString(got)
