@@ -14,9 +14,12 @@ import (
 	"github.com/shoal-project/shoal/manifests"
 )
 
-// reconnectPeriod is how long after logind was lost it is looked for again (the
-// kubelet's dbusReconnectPeriod).
-const reconnectPeriod = time.Second
+// How long after logind was lost it is looked for again: soon (the kubelet's
+// dbusReconnectPeriod), and ever later on a host that has none.
+const (
+	reconnectFirst = time.Second
+	reconnectLast  = time.Minute
+)
 
 const (
 	reasonNodeShutdown = "NodeShutdown"
@@ -60,7 +63,6 @@ func (d *Daemon) openShutdown(ctx context.Context) *logind.Connection {
 }
 
 func (d *Daemon) noShutdown(err error) {
-	d.Log.Error("a shutdown of the host will end pods without their grace", "err", err)
 	d.events.Warning(d.nodeReference(), reasonNoShutdown, "pods will not be given time when the host shuts down: %v", err)
 }
 
@@ -90,27 +92,25 @@ func (d *Daemon) watchShutdown(ctx context.Context, c *logind.Connection) {
 	if len(d.Config.Shutdown.Periods) == 0 {
 		return
 	}
-	lost := c == nil
-	for ctx.Err() == nil {
-		if c == nil {
-			select {
-			case <-time.After(reconnectPeriod):
-			case <-ctx.Done():
-				return
-			}
-			var err error
-			if c, err = d.delayShutdowns(ctx); err != nil {
-				if !lost {
-					lost = true
-					d.noShutdown(err)
-				}
-				continue
-			}
-			lost = false
+	said := c == nil // that there is none
+	wait := reconnectFirst
+	for {
+		if c != nil {
+			d.followShutdowns(ctx, c)
+			c.Close()
+			said, wait = false, reconnectFirst
 		}
-		d.followShutdowns(ctx, c)
-		c.Close()
-		c = nil
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		var err error
+		if c, err = d.delayShutdowns(ctx); err != nil && !said {
+			said = true
+			d.noShutdown(err)
+		}
+		wait = min(2*wait, reconnectLast)
 	}
 }
 

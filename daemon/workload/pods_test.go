@@ -223,3 +223,25 @@ func carryOut(in Input) {
 		in.Gone[d.Pod.UID] = d.Pod.DeletionTimestamp != nil
 	}
 }
+
+func TestAPodThatIsToBeMadeAnewIsReplacedAndAnEditComesFirst(t *testing.T) {
+	again := func(why string, edit func(*v1.Pod)) (got []string) {
+		d := pod(t, declared)
+		edit(d)
+		in := input(created(t), d)
+		in.Again = func(*v1.Pod) string { return why }
+		for _, dec := range DeclaredPods(in) {
+			got = append(got, string(dec.Verb)+" "+dec.Why)
+		}
+		return got
+	}
+	if got := again("the node was shut down", func(*v1.Pod) {}); fmt.Sprint(got) != "["+string(Delete)+" the node was shut down]" {
+		t.Errorf("got %q", got)
+	}
+	if got := again("", func(*v1.Pod) {}); got != nil {
+		t.Errorf("with no reason: got %q", got)
+	}
+	if got := again("the node was shut down", func(p *v1.Pod) { p.Spec.Containers[0].Command = []string{"x"} }); len(got) != 1 || !strings.Contains(got[0], "can't be changed in place") {
+		t.Errorf("edited meanwhile: got %q", got)
+	}
+}
