@@ -210,10 +210,9 @@ func (d *Daemon) endPods(ctx context.Context) {
 	}
 	for _, g := range shutdown.Groups(d.Config.Shutdown.Periods, pods) {
 		d.Log.Info("the host is shutting down: pods end", "pods", g.String())
-		why := pod.Ending{Reason: shutdown.Reason, Message: shutdown.Message, Grace: g.Grace, Disruption: true}
 		var over []<-chan struct{}
 		for _, p := range g.Pods {
-			over = append(over, d.agent.End(p.UID, why))
+			over = append(over, d.agent.End(p.UID, ending(g, p)))
 		}
 		if err := waitFor(ctx, over, g.Grace); err != nil {
 			d.Log.Warn("some pods did not end in time", "pods", g.String(), "err", err)
@@ -222,6 +221,17 @@ func (d *Daemon) endPods(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// ending is how a pod of a group ends. Where the group has no time, nobody waits
+// for the pod; it is asked to end all the same, and begins its own grace (the
+// kubelet's calculateEffectiveGracePeriod).
+func ending(g shutdown.Group, p *v1.Pod) pod.Ending {
+	grace := g.Grace
+	if grace == 0 {
+		grace = pod.GracePeriod(p)
+	}
+	return pod.Ending{Reason: shutdown.Reason, Message: shutdown.Message, Grace: grace, Disruption: true}
 }
 
 // waitFor returns when all channels are closed, or with an error after limit.

@@ -44,6 +44,17 @@ func TestAGroupOfPodsIsWaitedForUntilAllHaveEndedOrItsTimeIsOver(t *testing.T) {
 	}
 }
 
+func TestAPodOfAGroupWithoutTimeIsNotKilledAtOnce(t *testing.T) {
+	own := int64(7)
+	p := &v1.Pod{}
+	p.Spec.TerminationGracePeriodSeconds = &own
+	for group, want := range map[time.Duration]time.Duration{0: 7 * time.Second, 5 * time.Second: 5 * time.Second} {
+		if got := ending(shutdown.Group{Period: shutdown.Period{Grace: group}}, p).Grace; got != want {
+			t.Errorf("a group of %s: got %s, want %s", group, got, want)
+		}
+	}
+}
+
 func TestTheNodeIsNotReadyAndTakesNobodyInWhileItShutsDown(t *testing.T) {
 	d := &Daemon{started: time.Unix(1000, 0)}
 	p := &v1.Pod{}
