@@ -223,7 +223,7 @@ func (a *Agent) moveLeaf(dir, set string) error {
 // moveContainer has a running container run where it is to. Only one that comes
 // to have processors to itself, or has them no more, needs other limits too.
 func (w *worker) moveContainer(ctx context.Context, name string, number int, from, to pod.CPUs) error {
-	if from.Own != to.Own {
+	if from.Own != to.Own || from.Unsure {
 		r := w.agent.containerResources(w.pod, w.spec(name), to)
 		if err := w.agent.cfg.Containers.Update(ctx, w.bundle(name, number), r); err != nil {
 			return err
@@ -244,7 +244,7 @@ func (w *worker) recoverResources(last *v1.Pod) {
 	w.state.Limits = ""
 	for _, cs := range w.state.Containers {
 		if cs.Current != nil {
-			cs.Current.CPUs.Set = "?"
+			cs.Current.CPUs.Unsure = true
 		}
 	}
 }

@@ -42,9 +42,18 @@ func newCores(node cpuset.Node, log *slog.Logger, changed func()) *cores {
 
 // restore takes up what pods held when an earlier daemon ended, and decides
 // again: the policy or the host may have changed since.
+//
+// Where pods run is not known before it is set again, but for this: nobody else
+// is where a container was put to be alone. So it stays so.
 func (c *cores) restore(states []*state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	taken := cpuset.Set{}
+	for _, s := range states {
+		taken = taken.Union(alone(s))
+	}
+	all := c.node.Topology.CPUs()
+	c.use.Pool = all.Difference(taken)
 	for _, s := range states {
 		uid := string(s.Pod.UID)
 		c.needs[uid], c.names[uid] = needs(s.Pod, mainStarted(s)), s.Pod.Namespace+"/"+s.Pod.Name
@@ -52,10 +61,26 @@ func (c *cores) restore(states []*state) {
 			c.held[uid] = holding
 		}
 		if scope.QOS(s.Pod) == v1.PodQOSGuaranteed { // the others' cpuset is their slice's
-			c.use.Pods[uid] = c.node.Topology.CPUs()
+			c.use.Pods[uid] = all.Difference(taken.Difference(alone(s)))
 		}
 	}
 	c.held = c.node.Replan(c.held, c.needs)
+}
+
+// alone is where a pod's containers were put to be alone, of what it holds. One
+// that was given back meanwhile may be anybody's.
+func alone(s *state) cpuset.Set {
+	set := cpuset.Set{}
+	for name, held := range parseHolding(s.Held) {
+		cs := s.Containers[name]
+		if cs == nil || cs.Current == nil || !cs.Current.CPUs.Own {
+			continue
+		}
+		if in, err := cpuset.Parse(cs.Current.CPUs.Set); err == nil {
+			set = set.Union(held.Intersection(in))
+		}
+	}
+	return set
 }
 
 // set puts another policy, or another topology, in force.

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/cpuset"
+	"github.com/shoal-project/shoal/daemon/pod"
 )
 
 // fourCPUs is a host of four CPUs of which CPU 0 is reserved.
@@ -108,6 +109,25 @@ func TestWhatPodsHoldSurvivesTheDaemon(t *testing.T) {
 	c.end("shares", c.begin("shares").Scope())
 	if g := c.grant("own"); !g.Ready || g.Own["main"].String() != "2-3" {
 		t.Errorf("got %v, want 2-3: pods whose cpuset is their slice's hold nobody up", g)
+	}
+}
+
+// Who was alone on what he holds stays there while all are moved once more.
+func TestARestartTakesNobodyOffHisProcessors(t *testing.T) {
+	c := newCores(fourCPUs(t), slog.New(slog.DiscardHandler), func() {})
+	at := func(set string) map[string]*containerState {
+		return map[string]*containerState{"main": {Current: &pod.Attempt{CPUs: pod.CPUs{Set: set, Own: true}}}}
+	}
+	c.restore([]*state{
+		{Pod: guaranteed("own", "1"), Held: map[string]string{"main": "3"}, Containers: at("3")},
+		{Pod: guaranteed("grows", "2"), Held: map[string]string{"main": "1-2"}, Containers: at("2")},
+		{Pod: guaranteed("shares", "500m")},
+	})
+	if g := c.grant("own"); !g.Ready || g.Own["main"].String() != "3" {
+		t.Errorf("got %v, want 3, where it was alone", g)
+	}
+	if g := c.grant("grows"); g.Ready || g.Own["main"].String() != "2" {
+		t.Errorf("got %v, want 2 alone until the others are known to have left 1", g)
 	}
 }
 

@@ -96,7 +96,7 @@ func (w *worker) resize(ctx context.Context, name string) {
 	var err error
 	if edited {
 		err = w.agent.cfg.Containers.Update(ctx, w.bundle(name, a.Number), w.agent.containerResources(w.pod, spec, c.CPUs))
-		from.Own = c.CPUs.Own
+		from = pod.CPUs{Own: c.CPUs.Own}
 	}
 	if err == nil && (edited || a.CPUs != c.CPUs) {
 		err = w.moveContainer(ctx, name, a.Number, from, c.CPUs)
@@ -104,7 +104,9 @@ func (w *worker) resize(ctx context.Context, name string) {
 	if err != nil {
 		w.agent.cfg.Events.Warning(ref, reasonResizeError, "Error putting new resources in force: %v", err)
 		c.ResizeFailure = w.failure(w.pod, reasonResizeError, err, c.ResizeFailure)
-		w.seen.Containers[name] = c
+		a.CPUs.Unsure = true
+		c.Current = &a
+		w.put(name, c)
 		return
 	}
 	a.Resources, a.CPUs = *spec.Resources.DeepCopy(), c.CPUs

@@ -91,6 +91,8 @@ type Container struct {
 type CPUs struct {
 	Set string `json:"set,omitempty"` // as in cpuset.cpus
 	Own bool   `json:"own,omitempty"` // it has them to itself
+	// Unsure says that this was not put in force to the end, or may not have been.
+	Unsure bool `json:"unsure,omitempty"`
 }
 
 // Attempt is one run of a container. Its number is the container's restartCount.

@@ -13,17 +13,14 @@ import (
 	"k8s.io/utils/cpuset"
 )
 
-// awaitScopeCPUs is awaitCPUs for a scope.
-func (h *onSystemd) awaitScopeCPUs(ctx context.Context, name string, want cpuset.CPUSet) error {
+// directory is a scope's cgroup; "": it has just ended.
+func (h *onSystemd) directory(name string) (string, error) {
 	dirs, err := scopes(filepath.Join(h.root, h.prefix))
-	if err != nil {
-		return err
-	}
 	i := slices.IndexFunc(dirs, func(dir string) bool { return filepath.Base(dir) == name })
-	if i < 0 {
-		return nil // it has just ended
+	if err != nil || i < 0 {
+		return "", err
 	}
-	return awaitCPUs(ctx, dirs[i], want)
+	return dirs[i], nil
 }
 
 // awaitCPUs returns when the kernel has what systemd was told: it answers

@@ -445,6 +445,12 @@ func TestPlainLimitsAreWritten(t *testing.T) {
 	if err := h.Update(t.Context(), s.Name, after); err != nil {
 		t.Fatal(err)
 	}
+	if !h.CgroupV1() { // it has all of them: no cgroup with processes can go back to none
+		var err error
+		if after.AllowedCPUs, err = possibleCPUs(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	check(after)
 }
 

@@ -174,6 +174,12 @@ func (h *plain) joinV1(path string, pids []int) error {
 
 // apply writes r to the cgroups at path, as far as there are controllers.
 func (h *plain) apply(path string, r Resources) error {
+	if !h.CgroupV1() {
+		var err error
+		if r, err = lifted(filepath.Join(h.root, path), r); err != nil {
+			return err
+		}
+	}
 	list := settings(r)
 	if h.CgroupV1() {
 		list = settingsV1(r)

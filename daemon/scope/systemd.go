@@ -190,12 +190,19 @@ func (h *onSystemd) get(ctx context.Context, path dbus.ObjectPath, iface, name s
 func (h *onSystemd) Update(ctx context.Context, name string, r Resources) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := h.bus.call(ctx, "SetUnitProperties", []any{name, true, properties(r)}, nil)
+	dir, err := h.directory(name)
+	if err == nil && dir != "" {
+		r, err = lifted(dir, r)
+	}
+	if err != nil {
+		return fmt.Errorf("update %s: %w", name, err)
+	}
+	err = h.bus.call(ctx, "SetUnitProperties", []any{name, true, properties(r)}, nil)
 	if isBusError(err, errNoSuchUnit) {
 		return fmt.Errorf("update %s: %w", name, ErrNotFound)
 	}
-	if err == nil && !r.AllowedCPUs.IsEmpty() {
-		err = h.awaitScopeCPUs(ctx, name, r.AllowedCPUs)
+	if err == nil && dir != "" && !r.AllowedCPUs.IsEmpty() {
+		err = awaitCPUs(ctx, dir, r.AllowedCPUs)
 	}
 	if err != nil {
 		return fmt.Errorf("update %s: %w", name, err)
