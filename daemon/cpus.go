@@ -51,6 +51,7 @@ func (h *host) openCPUs() error {
 	var err error
 	h.cpus, err = h.d.cpuNode(c)
 	h.cpuConfig = c
+	h.reserved.Store(int64(h.cpus.Policy.Reserved.Size()))
 	return err
 }
 
@@ -60,6 +61,7 @@ func (h *host) setCPUs(c config.CPU) error {
 	h.d.Config.CPU = c
 	if err := h.openCPUs(); err != nil {
 		h.cpus, h.cpuConfig = before, was
+		h.reserved.Store(int64(before.Policy.Reserved.Size()))
 		return err
 	}
 	h.d.agent.SetCPUs(h.cpus)
@@ -80,15 +82,16 @@ func (h *host) checkCPUs() {
 }
 
 // allocatable is what pods may request together: the host's capacity without
-// the processors that are reserved (the kubelet's reservedSystemCPUs).
+// the processors that are reserved (the kubelet's reservedSystemCPUs). Workers
+// ask too.
 func (h *host) allocatable() v1.ResourceList {
-	reserved := h.cpus.Policy.Reserved.Size()
+	reserved := h.reserved.Load()
 	if reserved == 0 {
 		return h.capacity
 	}
 	list := h.capacity.DeepCopy()
 	cpu := list[v1.ResourceCPU]
-	cpu.Sub(*resource.NewQuantity(int64(reserved), resource.DecimalSI))
+	cpu.Sub(*resource.NewQuantity(reserved, resource.DecimalSI))
 	list[v1.ResourceCPU] = cpu
 	return list
 }

@@ -52,6 +52,7 @@ type host struct {
 	metrics   *metrics.Metrics
 	requests  atomic.Pointer[api.Server] // counts requests; nil until the API is served
 	capacity  v1.ResourceList
+	reserved  atomic.Int64 // processors that pods can't request
 	logins    *credential.Source
 	dirtyZone chan struct{}  // holds one: pods' addresses may have changed
 	dirtyQoS  chan []*v1.Pod // holds one: the newest list of pods
@@ -208,7 +209,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Run: d.path("run/shoal/pods"), Lib: d.path("var/lib/shoal/pods"), Log: d.path("var/log/pods"),
 		Node:           h.node,
 		Limits:         h.limits,
-		Volumes:        volume.NodeInfo{Allocatable: h.capacity, RecursiveReadOnly: setsMountsRecursively(), Token: d.tokens.Projected},
+		Volumes:        volume.NodeInfo{Allocatable: h.allocatable(), RecursiveReadOnly: setsMountsRecursively(), Token: d.tokens.Projected},
 		Scopes:         h.scopes,
 		Containers:     h.runtime,
 		Images:         h.images,
@@ -343,7 +344,7 @@ func (h *host) addresses() []string {
 
 // node is what pods may learn about the host.
 func (h *host) node() pod.Node {
-	return pod.Node{Name: h.d.Config.Node, IPs: h.addresses(), Allocatable: h.capacity}
+	return pod.Node{Name: h.d.Config.Node, IPs: h.addresses(), Allocatable: h.allocatable()}
 }
 
 func (h *host) readResolv() {
