@@ -26,7 +26,6 @@ import (
 	"github.com/shoal-project/shoal/daemon/api"
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/event"
-	"github.com/shoal-project/shoal/daemon/footprint"
 	"github.com/shoal-project/shoal/daemon/metrics"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/scope"
@@ -391,8 +390,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 	defer tick.Stop()
 	watchdog := watchdogTicker()
 	defer watchdog.Stop()
-	working, rest := false, time.NewTimer(restAfter)
-	defer rest.Stop()
+	rest := newRest(d.Log)
+	defer rest.timer.Stop()
 	notify("READY=1\nSTATUS=" + d.summary())
 	defer notify("STOPPING=1")
 	d.Log.Info("shoald is ready", "node", d.Config.Node, "version", d.Version, "duration", d.Now().Sub(d.started))
@@ -400,19 +399,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 		select {
 		case f := <-d.calls:
 			f()
-			if d.changed {
-				d.changed = false
-				if !working {
-					working = true
-					footprint.Grow()
-				}
-				rest.Reset(restAfter)
-			}
-		case <-rest.C:
-			working = false
-			if err := footprint.Shrink(); err != nil {
-				d.Log.Warn("can't give memory back", "err", err)
-			}
+		case <-rest.timer.C:
+			rest.ended()
 		case <-d.unsettled:
 			d.unsettled = nil
 			d.rescan()
@@ -434,12 +422,12 @@ func (d *Daemon) loop(ctx context.Context) error {
 			return nil
 		}
 		d.reconcile()
+		if d.changed {
+			d.changed = false
+			rest.worked()
+		}
 	}
 }
-
-// restAfter is how long no object must have changed before the daemon gives
-// back what its work took of memory.
-const restAfter = 5 * time.Second
 
 // tombstones is how many deleted entries the record may hold before they are
 // compacted away: one object's few, a hundred times over.
@@ -522,6 +510,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 		olds[i], _ = d.view.Get(c.Key)
 	}
 	d.view.Apply(all...)
+	d.changed = d.changed || len(all) > 0
 	for i, c := range all {
 		d.look(workload.Affected(d.view, c.Key, olds[i], c.Object)...)
 	}
