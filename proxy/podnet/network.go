@@ -281,9 +281,13 @@ func (n *Network) Check(ctx context.Context) (broken []string, err error) {
 	uids := slices.Sorted(maps.Keys(n.ledger.Pods))
 	n.mu.Unlock()
 	var errs []error
+	attached := n.attached()
 	for _, uid := range uids {
 		if err := context.Cause(ctx); err != nil {
 			return broken, err
+		}
+		if attached[vethName(uid)] {
+			continue
 		}
 		ok, err := n.checkPod(uid)
 		if !ok {
@@ -293,6 +297,24 @@ func (n *Network) Check(ctx context.Context) (broken []string, err error) {
 	}
 	errs = append(errs, n.syncRules())
 	return broken, errors.Join(errs...)
+}
+
+// attached are the names of the devices that are as they should be. With many
+// pods, asking the kernel once for all was a third of what asking for each cost,
+// and that was half of what an idle daemon did. Those that are not among them,
+// an error included, are looked at one by one, with their pod's lock.
+func (n *Network) attached() map[string]bool {
+	links, _ := n.veths()
+	up := make(map[string]bool, len(links))
+	for _, link := range links {
+		up[link.Attrs().Name] = n.isAttached(link)
+	}
+	return up
+}
+
+// isAttached says whether a pod's device is up and at the bridge.
+func (n *Network) isAttached(link netlink.Link) bool {
+	return link.Attrs().MasterIndex == int(n.bridge.Load()) && link.Attrs().Flags&unix.IFF_UP != 0
 }
 
 func (n *Network) checkPod(uid string) (ok bool, err error) {
@@ -310,7 +332,7 @@ func (n *Network) checkPod(uid string) (ok bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("veth %s: %w", vethName(uid), err)
 	}
-	if link.Attrs().MasterIndex == int(n.bridge.Load()) && link.Attrs().Flags&unix.IFF_UP != 0 {
+	if n.isAttached(link) {
 		return true, nil
 	}
 	return true, n.hostSide(l, link)
