@@ -23,6 +23,7 @@ const (
 	questionsEach, questionsAll     = 256, 2048
 	connectionsEach, connectionsAll = 32, 512
 	rebindEvery                     = time.Second
+	quiet                           = time.Hour // may pass between two questions
 )
 
 // Config says where the server listens, whom it serves and whom it asks.
@@ -110,7 +111,8 @@ func (s *Server) serve(ctx context.Context, at netip.AddrPort) error {
 	defer l.Close()
 	s.log.Info("dns is listening", "address", at, "domain", s.cfg.Domain)
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, req *dns.Msg) { s.handle(ctx, w, req) })
-	udp := &dns.Server{PacketConn: pc, Handler: handler, UDPSize: dns.DefaultMsgSize}
+	// By default it wakes every two seconds to find that nobody asks.
+	udp := &dns.Server{PacketConn: pc, Handler: handler, UDPSize: dns.DefaultMsgSize, ReadTimeout: quiet}
 	tcp := &dns.Server{Listener: limitedListener{l, s.connections, s.allowed}, Handler: handler}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return ended(udp.ActivateAndServe()) })
