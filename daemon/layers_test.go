@@ -35,6 +35,7 @@ var layers = map[string][]string{
 	"daemon/footprint":   {},
 	"daemon/podsecurity": {},
 	"daemon/identity":    {},
+	"daemon/cluster":     {},
 	"daemon/token":       {},
 	"daemon/cure":        {},
 
