@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -306,13 +307,14 @@ func (d *decoder) accept(n *node, path *field.Path, obj runtime.Object, managed 
 func (d *decoder) validate(n *node, path *field.Path, obj runtime.Object, wrong []string) {
 	type said struct{ field, message string }
 	once := map[said]bool{}
-	for _, e := range Validate(obj) {
+	all := Validate(obj)
+	for _, e := range all {
 		this := said{join(path, e.Field), e.ErrorBody()}
-		if once[this] || follows(e, wrong) {
+		if once[this] || follows(e, wrong) || n.echoes(e, all) {
 			continue
 		}
 		once[this] = true
-		d.problem(n.locate(e), this.field, this.message, supported(e))
+		d.problem(n.locate(e), this.field, this.message, cmp.Or(supported(e), resourceMeant(e)))
 	}
 }
 

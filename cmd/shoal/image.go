@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -17,7 +18,16 @@ import (
 )
 
 func newImage(n *node, streams genericiooptions.IOStreams) *cobra.Command {
-	c := &cobra.Command{Use: "image", Short: "List, pull, load and remove images of this host"}
+	c := &cobra.Command{
+		Use: "image", Short: "List, pull, load and remove images of this host",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("unknown command %q for %q: see '%s --help'", args[0], cmd.CommandPath(), cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
 	var output string
 	ls := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, Short: "List images", Args: cobra.NoArgs,
@@ -42,17 +52,20 @@ func newImage(n *node, streams genericiooptions.IOStreams) *cobra.Command {
 		&cobra.Command{
 			Use: "load FILE|-", Short: "Read images from an archive (docker save, OCI)", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error {
-				var in io.Reader = streams.In
+				in, name, size := streams.In, "stdin", int64(0)
 				if args[0] != "-" {
 					f, err := os.Open(args[0])
 					if err != nil {
 						return err
 					}
 					defer f.Close()
-					in = f
+					if info, err := f.Stat(); err == nil {
+						size = info.Size()
+					}
+					in, name = f, filepath.Base(args[0])
 				}
 				bars := newBars(streams.ErrOut)
-				images, err := n.transfer(cmd.Context(), "images/load", in, bars.show)
+				images, err := n.transfer(cmd.Context(), "images/load", watched(in, name, size, bars.show), bars.show)
 				return arrived(streams.Out, images, err)
 			},
 		},

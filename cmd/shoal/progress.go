@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/term"
 
@@ -14,6 +15,7 @@ import (
 // bars draws a line for each part of a pull: redrawn in place on a terminal,
 // elsewhere one line per phase.
 type bars struct {
+	mu    sync.Mutex // what is sent and what is answered tell of it at once
 	w     io.Writer
 	width int // of the terminal; 0: none
 	parts []string
@@ -32,6 +34,8 @@ func newBars(w io.Writer) *bars {
 }
 
 func (b *bars) show(p api.Progress) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	before, known := b.state[p.Part]
 	if !known {
 		b.parts = append(b.parts, p.Part)
@@ -89,4 +93,34 @@ func clean(s string) string {
 		}
 		return r
 	}, s)
+}
+
+// reading tells how much of an archive was read: what comes after is unpacking.
+type reading struct {
+	io.Reader
+	now, told api.Progress
+	show      func(api.Progress)
+}
+
+// watched is in, an archive of so many bytes (0: nobody knows), whose reading is shown.
+func watched(in io.Reader, name string, size int64, show func(api.Progress)) io.Reader {
+	return &reading{Reader: in, now: api.Progress{Part: name, Phase: "reading", Total: size}, show: show}
+}
+
+func (r *reading) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.now.Done += int64(n)
+	if err == io.EOF {
+		r.now.Phase = "unpacking"
+	}
+	// A hundredth is all that a bar can show; of a stream, each megabyte.
+	step := r.now.Total / 100
+	if r.now.Total == 0 {
+		step = 1 << 20
+	}
+	if r.now.Phase != r.told.Phase || r.now.Done-r.told.Done > step {
+		r.told = r.now
+		r.show(r.now)
+	}
+	return n, err
 }

@@ -121,7 +121,13 @@ func TestImagesArePulledLoadedListedAndRemoved(t *testing.T) {
 	if out, code := try(t, h.shoal("image", "pull", "missing"), ""); code != 1 || out != "error: pull missing: not found\n" {
 		t.Errorf("pull what is not there: got exit code %d and %q", code, out)
 	}
-	must(t, h.shoal("image", "load", "-"), strings.Repeat("x", 5<<20))
+	out = must(t, h.shoal("image", "load", "-"), strings.Repeat("x", 5<<20))
+	if !strings.Contains(out, "stdin: reading ") || !strings.Contains(out, "stdin: unpacking 5.2MB\n") {
+		t.Errorf("load: got %q", out)
+	}
+	if out, code := try(t, h.shoal("image", "lod"), ""); code != 1 || out != "error: unknown command \"lod\" for \"shoal image\": see 'shoal image --help'\n" {
+		t.Errorf("lod: got exit code %d and %q", code, out)
+	}
 	if h.Shoal.Loaded != 5<<20 {
 		t.Errorf("loaded %d bytes, want %d", h.Shoal.Loaded, 5<<20)
 	}
