@@ -89,6 +89,12 @@ func (d *Daemon) reconcile() {
 			break
 		}
 		pods = d.reconcileOne(key) || pods
+		if len(d.looks.now) == 0 && d.waiting.look {
+			pods = d.placePods() || pods
+		}
+	}
+	if d.waiting.look {
+		pods = d.placePods() || pods
 	}
 	if pods {
 		all := d.pods()
@@ -149,7 +155,7 @@ func (d *Daemon) reconcileOne(key manifests.Key) (pods bool) {
 // controllersSee is what controllers look at.
 func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 	return workload.Cluster{
-		Objects: d.view, Node: d.Config.Node, Now: now, Chance: uint64(d.clock.Now()),
+		Objects: d.view, Now: now, Chance: uint64(d.clock.Now()),
 		UID:   func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
 		Filed: func(key manifests.Key) bool { return d.filed[key] },
 		Gone:  func(uid types.UID) bool { return d.gone[uid] },

@@ -13,7 +13,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,7 +74,6 @@ type Daemon struct {
 	set      manifests.Set
 	memory   manifests.Memory
 	declared map[manifests.Key]*v1.Pod // pods that files declare
-	bound    sync.Map                  // of declared: those whose file names the node, as keys; safe for concurrent use
 	refused  map[manifests.Key]string  // declared pods that are not run, and why
 	gone     map[types.UID]bool        // pods of which nothing is left on this host
 	used     map[string]int            // objects in each namespace
@@ -85,12 +83,14 @@ type Daemon struct {
 	claimed  claimed
 	filed    map[manifests.Key]bool // objects that files declare, other than those the API wrote
 	looks    looks                  // which controllers are to look again
+	waiting  waiting                // pods without a node
 
 	host     *host
 	tokens   *tokens
 	agent    *agent.Agent
 	pressure atomic.Pointer[nodePressure] // never nil after start
 	power    atomic.Pointer[power]        // nil: the host has been up all the time
+	rooms    rooms                        // whom the node has taken in
 }
 
 // Run runs shoald until ctx ends. Pods go on without it.
@@ -272,8 +272,8 @@ func (d *Daemon) start(ctx context.Context) error {
 		return err
 	}
 	d.statics = d.openStatic()
+	d.publishNode() // before there are pods to be placed on it
 	d.accept(d.reader.Scan(), d.statics.Scan())
-	d.publishNode()
 	for _, c := range d.nodeConditions() {
 		if c.Type == conditionLimits && c.Status == v1.ConditionFalse {
 			d.events.Warning(d.nodeReference(), "LimitsNotEnforced", "%s", c.Message)
@@ -304,6 +304,7 @@ func (d *Daemon) adopt() error {
 	}
 	values := make(map[record.Name]json.RawMessage)
 	for _, p := range found {
+		d.rooms.take(p.UID)
 		name := record.Name{Section: record.Decisions, Key: podKey(p).String()}
 		if p.Spec.NodeName != d.Config.Node {
 			continue
@@ -512,6 +513,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 	d.view.Apply(all...)
 	d.changed = d.changed || len(all) > 0
 	for i, c := range all {
+		d.waiting.notice(c.Key, olds[i], c.Object)
 		d.look(workload.Affected(d.view, c.Key, olds[i], c.Object)...)
 	}
 	for _, c := range changes {

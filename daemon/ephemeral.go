@@ -38,14 +38,22 @@ func undecided(obj view.Object) view.Object {
 	return p
 }
 
-// withFound is a decision with the ephemeral containers that the agent had
-// begun to run when the daemon was killed, nil when it has them all: they are
-// only ever added, so the longer list is the newer one.
+// withFound is a decision with what the agent had got to know of it when the
+// daemon was killed, nil when it has all that: the node, of which a pod never
+// has another, and ephemeral containers, which are only ever added, so that the
+// longer list is the newer one.
 func withFound(decision json.RawMessage, found *v1.Pod) *v1.Pod {
 	var p v1.Pod
-	if json.Unmarshal(decision, &p) != nil || len(found.Spec.EphemeralContainers) <= len(p.Spec.EphemeralContainers) {
+	if json.Unmarshal(decision, &p) != nil {
 		return nil
 	}
-	p.Spec.EphemeralContainers = slices.Clone(found.Spec.EphemeralContainers)
+	more := len(found.Spec.EphemeralContainers) > len(p.Spec.EphemeralContainers)
+	if !more && p.Spec.NodeName == found.Spec.NodeName {
+		return nil
+	}
+	p.Spec.NodeName = found.Spec.NodeName
+	if more {
+		p.Spec.EphemeralContainers = slices.Clone(found.Spec.EphemeralContainers)
+	}
 	return &p
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -127,11 +126,6 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		d.claimed.put(c, value, claim.Generation)
 		if p, ok := c.Value.(*v1.Pod); ok && (edited || d.declared[c.Key] == nil) {
 			d.declared[c.Key] = workload.WithoutMarks(p)
-			if p.Spec.NodeName != "" {
-				d.bound.Store(c.Key, true)
-			} else {
-				d.bound.Delete(c.Key)
-			}
 			changed = append(changed, c.Key)
 		} else if edited {
 			changed = append(changed, c.Key)
@@ -165,7 +159,6 @@ func (d *Daemon) undeclared(kept map[string]bool) []manifests.Key {
 				continue
 			}
 			delete(d.declared, key)
-			d.bound.Delete(key)
 			keys = append(keys, key)
 		}
 	}
@@ -175,7 +168,7 @@ func (d *Daemon) undeclared(kept map[string]bool) []manifests.Key {
 // decidePods decides about these pods, publishes that, and has the agent follow.
 func (d *Daemon) decidePods(keys []manifests.Key) {
 	in := workload.Input{
-		Node: d.Config.Node, Now: d.Now(), Gone: d.gone,
+		Now: d.Now(), Gone: d.gone,
 		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
 		Account: d.account, RuntimeClass: d.runtimeClass, Complete: d.prioritize, Again: d.endedByShutdown,
 		UID: func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
@@ -239,17 +232,11 @@ func (d *Daemon) decided(values map[record.Name]json.RawMessage, dec workload.De
 func (d *Daemon) reportDecision(dec workload.Decision, old *v1.Pod) {
 	switch {
 	case dec.Verb == workload.Create:
-		if dec.Pod.Spec.NodeName == d.Config.Node {
-			d.events.Normal(objectReference(dec.Pod), "Scheduled", "Successfully assigned %s/%s to %s",
-				dec.Pod.Namespace, dec.Pod.Name, d.Config.Node)
-		} else {
+		if name := dec.Pod.Spec.NodeName; name != "" && name != d.Config.Node {
 			d.events.Warning(objectReference(dec.Pod), "NodeNotFound", "spec.nodeName is %q, and no node has that name; this one is %q (correct it, or leave it out)",
 				dec.Pod.Spec.NodeName, d.Config.Node)
 		}
 		for _, field := range pod.NotImplemented(dec.Pod) {
-			if ref := metav1.GetControllerOf(dec.Pod); ref != nil && ref.Kind == "DaemonSet" && (field == "spec.nodeSelector" || field == "spec.affinity") {
-				continue // its controller has looked at them
-			}
 			d.events.Warning(objectReference(dec.Pod), reasonNotImplemented, "%s is accepted but has no effect yet in this version", field)
 		}
 	case dec.Verb == workload.Delete && dec.Why != "":
@@ -305,6 +292,7 @@ func (d *Daemon) publishStatus(ctx context.Context, p *v1.Pod, status v1.PodStat
 		}
 		if gone {
 			d.gone[p.UID] = true
+			d.rooms.leave(p.UID)
 			d.tokens.forget(p.UID)
 			d.decidePods([]manifests.Key{key})
 			d.look(key)

@@ -88,6 +88,7 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 	if h.capacity, err = capacity(d.path("var/lib/shoal"), d.Config.Runtime.MaxPods); err != nil {
 		return nil, err
 	}
+	addHugePages(h.capacity, "/sys/kernel/mm/hugepages")
 	if err := h.openCPUs(); err != nil {
 		return nil, err
 	}
@@ -217,7 +218,6 @@ func (d *Daemon) agentConfig() agent.Config {
 		Objects:        objects{d.view},
 		NodeLogins:     h.nodeLogins,
 		Refuse:         d.refuse,
-		Place:          d.place,
 		OCI:            d.ociRuntime,
 		Events:         d.events,
 		Domain:         d.Config.Domain,

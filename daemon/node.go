@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +45,25 @@ func capacity(dir string, maxPods int64) (v1.ResourceList, error) {
 	}, nil
 }
 
+// addHugePages adds the huge pages that dir (/sys/kernel/mm/hugepages) says the
+// host has set aside. As the kubelet, it is asked once: who sets aside others
+// restarts the daemon.
+func addHugePages(list v1.ResourceList, dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // a kernel without
+	}
+	for _, e := range entries {
+		size, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimPrefix(e.Name(), "hugepages-"), "kB"), 10, 64)
+		n, bad := strconv.ParseInt(readLine(filepath.Join(dir, e.Name(), "nr_hugepages")), 10, 64)
+		if err != nil || bad != nil {
+			continue
+		}
+		name := v1.ResourceName(v1.ResourceHugePagesPrefix + resource.NewQuantity(size<<10, resource.BinarySI).String())
+		list[name] = *resource.NewQuantity(n*size<<10, resource.BinarySI)
+	}
+}
+
 func (d *Daemon) nodeKey() manifests.Key { return manifests.Key{Kind: "Node", Name: d.Config.Node} }
 
 func (d *Daemon) nodeReference() v1.ObjectReference {
@@ -76,17 +97,20 @@ func keepTransitions(conditions, old []v1.NodeCondition) {
 	}
 }
 
+// node is this node as everybody sees it.
 func (d *Daemon) node() *v1.Node {
+	n := d.bareNode()
+	d.nodeWish().wish(n)
+	return n
+}
+
+// bareNode is what the node says of itself.
+func (d *Daemon) bareNode() *v1.Node {
 	n := &v1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}}
 	n.Name = d.Config.Node
 	n.UID = d.nodeReference().UID
 	n.CreationTimestamp = metav1.NewTime(d.started)
-	n.Labels = map[string]string{
-		v1.LabelHostname: d.Config.Node, v1.LabelOSStable: "linux", v1.LabelArchStable: runtime.GOARCH,
-	}
-	for k, v := range d.Config.Labels {
-		n.Labels[k] = v
-	}
+	n.Labels = nodeLabels(d.Config.Node, runtime.GOARCH, d.Config.Labels)
 	if cpus := d.agent.CPUs(); cpus != "" {
 		n.Annotations = map[string]string{annotationCPUs: cpus}
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/pressure"
-	"github.com/shoal-project/shoal/daemon/shutdown"
 	"github.com/shoal-project/shoal/daemon/stats"
 )
 
@@ -102,7 +101,6 @@ func (w *watcher) publish(ctx context.Context, conditions []v1.NodeConditionType
 		}
 	}
 	_ = d.do(ctx, d.publishNode) // else the daemon ends
-	d.agent.PlaceAgain()
 }
 
 // observations are the kubelet's signals (makeSignalObservations).
@@ -281,30 +279,6 @@ func (d *Daemon) withPriority(p *v1.Pod) *v1.Pod {
 	return p
 }
 
-// place says why a pod has to wait until the node has room for it, in the
-// scheduler's words. A pod whose file names the node has passed the scheduler
-// by: the node takes it in or refuses it.
-func (d *Daemon) place(p *v1.Pod) string {
-	if _, bound := d.bound.Load(podKey(p)); bound {
-		return ""
-	}
-	if !d.shuttingDown() && pressure.Refusal(d.withPriority(p), d.pressure.Load().conditions) == "" {
-		return ""
-	}
-	return "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
-}
-
-// refuse says why the node, as it is now, takes no such pod.
-func (d *Daemon) refuse(p *v1.Pod) *pod.Rejection {
-	if d.shuttingDown() {
-		return &pod.Rejection{Reason: shutdown.NotAdmittedReason, Message: shutdown.NotAdmittedMessage}
-	}
-	if why := pressure.Refusal(d.withPriority(p), d.pressure.Load().conditions); why != "" {
-		return &pod.Rejection{Reason: reasonEvicted, Message: why}
-	}
-	return nil
-}
-
 // pressureConditions are the conditions that tell what the node is short of,
 // in the kubelet's words (pkg/kubelet/nodestatus/setters.go).
 var pressureConditions = []pressureCondition{
@@ -324,8 +298,8 @@ type pressureCondition struct {
 
 // addPressure adds what the node is short of to its object.
 func (d *Daemon) addPressure(n *v1.Node) {
-	if d.shuttingDown() { // the node lifecycle controller's
-		n.Spec.Taints = append(n.Spec.Taints, v1.Taint{Key: v1.TaintNodeNotReady, Effect: v1.TaintEffectNoSchedule})
+	if d.shuttingDown() {
+		n.Spec.Taints = append(n.Spec.Taints, notReadyTaint)
 	}
 	now := d.pressure.Load()
 	since := metav1.NewTime(now.at)

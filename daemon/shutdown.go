@@ -167,9 +167,6 @@ func (d *Daemon) setPower(ctx context.Context, down bool) {
 		}
 		d.decidePods(keys)
 	})
-	if !down {
-		d.agent.PlaceAgain()
-	}
 }
 
 // shutDown ends the pods in the order of their priority, and then lets the host

@@ -85,7 +85,10 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if err := precondition(key, old, exists, obj, o); err != nil {
 		return nil, err
 	}
-	if key.Kind == "Node" || key.Kind == "Event" {
+	if key.GroupKind() == workload.KindNode {
+		return nil, d.writeNode(key, obj, old, o.DryRun)
+	}
+	if key.Kind == "Event" {
 		return nil, forbidden(key, "it is written by its node alone")
 	}
 	if p, ok := obj.(*v1.Pod); ok && !exists && d.lacksAccount(p) != "" {
@@ -198,7 +201,9 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	if d.impliedClass(key) != nil {
 		return nil, forbidden(key, "this is a system priority class and cannot be deleted")
 	}
-	if declared, ok := d.overridden(key); ok {
+	pod, isPod := old.(*v1.Pod)
+	declared, filed := d.overridden(key)
+	if filed && !(isPod && o.Evict) {
 		return nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: delete that file, or the object in it", declared.Pos.File, d.Config.Node))
 	}
 	switch {
@@ -207,7 +212,7 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	case key.GroupKind() == namespaceKind && slices.Contains(builtin, key.Name):
 		return nil, forbidden(key, "this namespace may not be deleted")
 	}
-	if pod, ok := old.(*v1.Pod); ok && o.Evict {
+	if isPod && o.Evict {
 		if err := d.mayEvict(pod); err != nil {
 			return nil, err
 		}
@@ -218,8 +223,11 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	if o.Propagation == metav1.DeletePropagationOrphan {
 		d.orphan(key, old)
 	}
-	if pod, ok := old.(*v1.Pod); ok {
+	if isPod {
 		d.deletePod(pod, o.GraceSeconds)
+		if filed { // its file brings another, for which a place must be found
+			return old, nil
+		}
 	} else if d.ownDecision(key) {
 		d.forgetDecision(key, old)
 	}

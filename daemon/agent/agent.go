@@ -59,10 +59,8 @@ type Config struct {
 
 	// ResolvConf is a pod's /etc/resolv.conf.
 	ResolvConf func(*v1.Pod) (string, error)
-	// Place says why the host has no room for a pod yet, which then waits; "" when
-	// it has.
-	Place func(*v1.Pod) string
-	// Refuse says why the host, as it is now, takes no such pod; nil when it does.
+	// Refuse says why the host, as it is now, takes no such pod; nil when it does:
+	// then there is room for it, which no other gets.
 	Refuse func(*v1.Pod) *pod.Rejection
 	// OCI is the OCI runtime that the pod's RuntimeClass names, "" for that of
 	// Containers. It is asked when the sandbox is made and kept with it; nil: no

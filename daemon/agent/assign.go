@@ -40,9 +40,6 @@ func (w *worker) assign() {
 	switch {
 	case w.seen.Rejected != nil:
 		return
-	case w.seen.Unplaced != "": // who waits for room holds nothing
-		w.pod = w.wanted
-		return
 	case w.admitted:
 		w.reallocate()
 	default:

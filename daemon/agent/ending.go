@@ -9,8 +9,7 @@ import (
 
 // End ends a pod that could run on. It is written down before it begins, so
 // that a daemon that is restarted goes on with it. A pod that is ending, or
-// over, is left to that, and one that waits for room has not begun. Measured
-// lists it until nothing of it runs any more; then what is returned is closed.
+// over, is left to that. Measured lists it until nothing of it runs any more; then what is returned is closed.
 func (a *Agent) End(uid types.UID, why pod.Ending) (over <-chan struct{}) {
 	done := make(chan struct{})
 	a.mu.Lock()
@@ -22,7 +21,7 @@ func (a *Agent) End(uid types.UID, why pod.Ending) (over <-chan struct{}) {
 	}
 	w.send(func() {
 		w.over = append(w.over, done)
-		if w.seen.Unplaced != "" || w.seen.Ending != nil || w.pod.DeletionTimestamp != nil || w.status.Phase == v1.PodSucceeded || w.status.Phase == v1.PodFailed {
+		if w.seen.Ending != nil || w.pod.DeletionTimestamp != nil || w.status.Phase == v1.PodSucceeded || w.status.Phase == v1.PodFailed {
 			return
 		}
 		why.Since = a.cfg.Now()

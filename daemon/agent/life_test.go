@@ -56,34 +56,3 @@ func TestWhatIsAnnouncedIsACopy(t *testing.T) {
 		t.Errorf("saved %p %+v of %p; want a copy", got, got, making)
 	}
 }
-
-func TestAPodThatWaitsForRoomHoldsNoProcessors(t *testing.T) {
-	w := newTestWorker(t)
-	cfg := &w.agent.cfg
-	cfg.Events = &heard{}
-	cfg.Publish = func(context.Context, *v1.Pod, v1.PodStatus, bool) {}
-	cfg.Refuse = func(*v1.Pod) *pod.Rejection { return nil }
-	cfg.Place = func(p *v1.Pod) string {
-		if len(p.Spec.Tolerations) == 0 {
-			return "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
-		}
-		return ""
-	}
-	w.agent.cores = newCores(fourCPUs(t), cfg.Logger, func() {})
-	waiting := guaranteed("p", "2")
-	waiting.UID = w.uid
-	w.wanted, w.pod = waiting, waiting
-	w.admit()
-	d := w.decide()
-	if held := w.agent.cores.holds(string(w.uid)); len(held) > 0 || d.Status.Phase != v1.PodPending || len(d.Do) > 0 {
-		t.Fatalf("holds %v, %s, %v; want nothing", held, d.Status.Phase, d.Do)
-	}
-	edited := waiting.DeepCopy()
-	edited.Spec.Tolerations = []v1.Toleration{{Operator: v1.TolerationOpExists}}
-	w.update(edited)
-	w.receive()
-	d = w.decide()
-	if held := w.agent.cores.holds(string(w.uid)); held.CPUs().Size() != 2 || len(d.Do) != 1 || d.Do[0].Verb != pod.StartSandbox {
-		t.Errorf("holds %v, does %v; want two CPUs and a sandbox", held, d.Do)
-	}
-}

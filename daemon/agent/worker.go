@@ -99,10 +99,6 @@ func (w *worker) update(p *v1.Pod) {
 			w.stale()
 		}
 		w.callOffOldImages(old)
-		if w.seen.Unplaced != "" { // perhaps it does with what there is now
-			w.pod = p
-			w.admit()
-		}
 	})
 }
 

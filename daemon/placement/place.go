@@ -3,6 +3,7 @@ package placement
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -225,4 +226,20 @@ func Sort(pods []*v1.Pod) {
 			a.CreationTimestamp.Compare(b.CreationTimestamp.Time),
 			cmp.Compare(a.UID, b.UID))
 	})
+}
+
+// Matters says whether a change of a pod from old to now (either may be nil)
+// may make a difference to where others can go, or to where it can itself.
+func Matters(old, now *v1.Pod) bool {
+	if old == nil || now == nil {
+		return true
+	}
+	ended := func(p *v1.Pod) bool { return p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed }
+	if old.UID != now.UID || old.Generation != now.Generation || old.Spec.NodeName != now.Spec.NodeName ||
+		ended(old) != ended(now) || (old.DeletionTimestamp == nil) != (now.DeletionTimestamp == nil) ||
+		!maps.Equal(old.Labels, now.Labels) || len(old.Spec.SchedulingGates) != len(now.Spec.SchedulingGates) {
+		return true
+	}
+	a, b := requests(old), requests(now) // a resize has come into force
+	return a.cpu != b.cpu || a.memory != b.memory
 }

@@ -98,7 +98,6 @@ func (d *decider) decide() {
 		}
 	case d.rejected():
 		d.ends = true
-	case d.seen.Unplaced != "":
 	case d.endedByNode(), d.deadlineExceeded(), d.finished():
 		d.ends = true
 		d.stopAll(d.grace(), "")

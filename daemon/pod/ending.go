@@ -57,17 +57,3 @@ func (d *decider) disruption() *v1.PodCondition {
 		ObservedGeneration: d.pod.Generation, LastTransitionTime: metav1.NewTime(d.now.Truncate(time.Second)),
 	}
 }
-
-// unplacedStatus is the status of a pod that waits for room, as the scheduler
-// sets it (pkg/scheduler/schedule_one.go: handleSchedulingFailure). It has no
-// start time: the host has not taken it in.
-func (d *decider) unplacedStatus() v1.PodStatus {
-	c := v1.PodCondition{
-		Type: v1.PodScheduled, Status: v1.ConditionFalse, Reason: v1.PodReasonUnschedulable, Message: d.seen.Unplaced,
-		ObservedGeneration: d.pod.Generation,
-	}
-	c.LastTransitionTime = d.since(c)
-	return v1.PodStatus{
-		Phase: v1.PodPending, QOSClass: d.pod.Status.QOSClass, ObservedGeneration: d.pod.Generation, Conditions: []v1.PodCondition{c},
-	}
-}

@@ -35,18 +35,22 @@ func TestAnEvictedPodIsSaidToBeDisruptedOnceAndForGood(t *testing.T) {
 	}
 }
 
-func TestAPodThatWaitsForRoomHasNotBegun(t *testing.T) {
+func TestAPodWithoutANodeHasNotBegun(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	p := &v1.Pod{}
 	p.Spec.Containers = []v1.Container{{Name: "c", Image: "i"}}
-	d := Decide(p, Observed{Containers: map[string]Container{}, Unplaced: "0/1 nodes are available: 1 node(s) had untolerated taint(s)."}, now)
-	if len(d.Do) != 0 || d.Status.Phase != v1.PodPending || d.Status.StartTime != nil || len(d.Status.Conditions) != 1 {
-		t.Fatalf("got %+v", d)
+	p.Status = Unscheduled(p, "0/1 nodes are available: 1 Insufficient cpu.", now)
+	if s := p.Status; s.Phase != v1.PodPending || s.StartTime != nil || len(s.Conditions) != 1 || s.QOSClass != v1.PodQOSBestEffort {
+		t.Fatalf("got %+v", s)
 	}
-	if c := d.Status.Conditions[0]; c.Type != v1.PodScheduled || c.Status != v1.ConditionFalse || c.Reason != v1.PodReasonUnschedulable {
+	if c := p.Status.Conditions[0]; c.Type != v1.PodScheduled || c.Status != v1.ConditionFalse || c.Reason != v1.PodReasonUnschedulable {
 		t.Errorf("got %+v", c)
 	}
-	if d := Decide(p, Observed{Containers: map[string]Container{}}, now); len(d.Do) == 0 {
-		t.Error("with room it does not begin")
+	gated := Unscheduled(p, SchedulingGated, now.Add(time.Hour)).Conditions[0]
+	if gated.Reason != v1.PodReasonSchedulingGated || !gated.LastTransitionTime.Time.Equal(now) {
+		t.Errorf("got %+v, want it since %s", gated, now)
+	}
+	if d := Decide(p, Observed{Containers: map[string]Container{}}, now); len(d.Do) == 0 || d.Status.Conditions[4].Status != v1.ConditionTrue {
+		t.Errorf("with a node it does not begin: %+v", d.Status)
 	}
 }

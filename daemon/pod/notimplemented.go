@@ -26,7 +26,7 @@ func NotImplemented(p *v1.Pod) []string {
 	for i := range s.Volumes {
 		u.volume(&s.Volumes[i], fmt.Sprintf("spec.volumes[%d]", i))
 	}
-	u.placement(s)
+	u.add(s.SchedulingGroup != nil, "spec.schedulingGroup")
 	u.add(s.OS != nil && s.OS.Name != v1.Linux, "spec.os")
 	u.add(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers")
 	u.add(len(s.ResourceClaims) > 0, "spec.resourceClaims")
@@ -40,15 +40,6 @@ func (u *unused) add(set bool, path string) {
 	if set {
 		u.fields = append(u.fields, path)
 	}
-}
-
-// placement is what other nodes would have to exist for.
-func (u *unused) placement(s *v1.PodSpec) {
-	u.add(len(s.NodeSelector) > 0, "spec.nodeSelector")
-	u.add(s.Affinity != nil, "spec.affinity")
-	u.add(len(s.TopologySpreadConstraints) > 0, "spec.topologySpreadConstraints")
-	u.add(len(s.SchedulingGates) > 0, "spec.schedulingGates")
-	u.add(s.SchedulingGroup != nil, "spec.schedulingGroup")
 }
 
 func (u *unused) container(c *v1.Container, at string) {

@@ -29,7 +29,6 @@ spec:
 	}
 	want := []string{
 		"spec.volumes[1].persistentVolumeClaim", "spec.volumes[2].projected.sources[1].clusterTrustBundle",
-		"spec.nodeSelector",
 	}
 	if got := NotImplemented(&p); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

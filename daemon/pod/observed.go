@@ -39,7 +39,6 @@ type Observed struct {
 	Hold       bool                 // others still run on processors that the pod is to have: nothing starts yet
 	Resize     *Failure             // edited resources that can't be had: Infeasible or Deferred; the pod has the former ones
 	HostIPs    []string             // the node's addresses, for status
-	Unplaced   string               // why the host has no room for the pod yet; "": it has
 	Ending     *Ending              // why the node ends the pod; nil: it does not
 	Rejected   *Rejection           // why the node refuses it (Admit); nil: it does not, or did before
 	Conditions []v1.PodCondition    // set by others than this daemon, for readiness gates

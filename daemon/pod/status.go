@@ -29,9 +29,6 @@ func (d *decider) status() v1.PodStatus {
 	if d.rejected() {
 		return d.rejectedStatus()
 	}
-	if d.seen.Unplaced != "" {
-		return d.unplacedStatus()
-	}
 	old := d.pod.Status
 	s := v1.PodStatus{
 		StartTime:          old.StartTime,

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -106,19 +107,20 @@ func Fold(cluster string, key manifests.Key, e Entries) (Object, error) {
 // the pod's own node published for that UID.
 func foldPod(key manifests.Key, e Entries) (Object, error) {
 	var pod *v1.Pod
+	var teller string // who has its status: its node, and before it has one, who looks for one
 	for node, v := range e.Decisions {
 		p := &v1.Pod{}
 		if err := decode(v, p, "Pod"); err != nil {
 			return nil, fmt.Errorf("decision on %s by %s: %w", key, node, err)
 		}
 		if pod == nil || p.CreationTimestamp.After(pod.CreationTimestamp.Time) {
-			pod = p
+			pod, teller = p, cmp.Or(p.Spec.NodeName, node)
 		}
 	}
 	if pod == nil {
 		return nil, nil
 	}
-	if v, ok := e.Status[pod.Spec.NodeName]; ok {
+	if v, ok := e.Status[teller]; ok {
 		var s PodStatus
 		if err := json.Unmarshal(v, &s); err != nil {
 			return nil, fmt.Errorf("status of %s: %w", key, err)

@@ -35,7 +35,7 @@ func (c Cluster) daemonSet(ds *apps.DaemonSet) (out Outcome) {
 		if ended := p.Status.Phase == v1.PodFailed || p.Status.Phase == v1.PodSucceeded; ended && p.DeletionTimestamp != nil {
 			continue
 		}
-		f.pods[p.Spec.NodeName] = append(f.pods[p.Spec.NodeName], p)
+		f.pods[meantFor(p)] = append(f.pods[meantFor(p)], p)
 	}
 	old := f.history()
 	if f.hash == "" { // a name collided: the next look takes another
@@ -179,7 +179,7 @@ func (f *fleet) create(node string) {
 	template := f.ds.Spec.Template.DeepCopy()
 	tolerate(&template.Spec)
 	template.Labels = with(template.Labels, apps.DefaultDaemonSetUniqueLabelKey, f.hash)
-	template.Spec.NodeName = node
+	mean(&template.Spec, node)
 	p := f.c.newPod(template, f.ds, KindDaemonSet, len(f.out.Changes))
 	if err := f.c.createPod(f.out, p, f.ds); err != nil {
 		f.out.again(f.c.Now.Add(refusedAgain))

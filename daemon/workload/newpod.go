@@ -1,7 +1,6 @@
 package workload
 
 import (
-	"cmp"
 	"fmt"
 	"hash/fnv"
 	"time"
@@ -59,7 +58,6 @@ func (c Cluster) newPod(template *v1.PodTemplateSpec, owner view.Object, kind sc
 	p.UID = c.UID(manifests.Key{Kind: "Pod", Namespace: p.Namespace, Name: p.Name})
 	p.CreationTimestamp = metav1.NewTime(c.Now.Truncate(time.Second))
 	p.Generation = 1
-	p.Spec.NodeName = cmp.Or(p.Spec.NodeName, c.Node)
 	account, _ := c.Objects.Get(manifests.Key{Kind: "ServiceAccount", Namespace: p.Namespace, Name: p.Spec.ServiceAccountName})
 	of, _ := account.(*v1.ServiceAccount)
 	MountToken(p, of)

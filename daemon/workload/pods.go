@@ -43,7 +43,6 @@ type Decision struct {
 
 // Input is what DeclaredPods looks at.
 type Input struct {
-	Node     string                    // where pods without a nodeName go
 	Declared map[manifests.Key]*v1.Pod // by files, defaulted
 	Decided  map[manifests.Key]*v1.Pod // with their status
 	Gone     map[types.UID]bool        // nothing of these is left on their host
@@ -122,7 +121,6 @@ func create(declared *v1.Pod, in Input, key manifests.Key) *v1.Pod {
 	}
 	pod.CreationTimestamp = metav1.NewTime(in.Now.Truncate(time.Second))
 	pod.Generation = 1
-	pod.Spec.NodeName = cmp.Or(pod.Spec.NodeName, in.Node)
 	if in.Account != nil {
 		MountToken(pod, in.Account(pod.Namespace, pod.Spec.ServiceAccountName))
 	}

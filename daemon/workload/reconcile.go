@@ -41,7 +41,6 @@ type Objects interface {
 // Cluster is what a controller looks at, and whatever it may not make up itself.
 type Cluster struct {
 	Objects Objects
-	Node    string // where pods that name no node go
 	Now     time.Time
 	Chance  uint64                        // another one in each call: names of new pods come from it
 	UID     func(manifests.Key) types.UID // mints a new object's UID
@@ -116,6 +115,8 @@ func Reconcile(key manifests.Key, c Cluster) Outcome {
 		return c.daemonSet(o)
 	case *policy.PodDisruptionBudget:
 		return c.disruptionBudget(o)
+	case *v1.Pod:
+		return c.evictByTaints(o)
 	}
 	return Outcome{}
 }
@@ -210,6 +211,7 @@ func Affected(objects Objects, key manifests.Key, old, now view.Object) []manife
 		all(key.Namespace, KindDisruptionBudget)
 	case KindNode:
 		all("", KindDaemonSet)
+		keys = append(keys, drivenOut(objects, old, now)...)
 	case KindNamespace:
 		all(key.Name, KindReplicaSet, KindDaemonSet)
 	}

@@ -98,7 +98,7 @@ spec: {runtimeClassName: slow, tolerations: [{key: a, operator: Exists}], contai
 	key := manifests.Key{Kind: "Pod", Namespace: "default", Name: "p"}
 	class := parse[node.RuntimeClass](t, slowClass)
 	in := Input{
-		Node: "n", Declared: map[manifests.Key]*v1.Pod{key: of(declared)},
+		Declared:     map[manifests.Key]*v1.Pod{key: of(declared)},
 		UID:          func(manifests.Key) types.UID { return "u" },
 		RuntimeClass: func(string) *node.RuntimeClass { return class },
 	}

@@ -153,7 +153,7 @@ func (s *sim) cluster() Cluster {
 	s.count++
 	minted := 0
 	return Cluster{
-		Objects: s, Node: "n1", Now: s.now, Chance: s.count,
+		Objects: s, Now: s.now, Chance: s.count,
 		UID: func(key manifests.Key) types.UID {
 			minted++
 			return types.UID(fmt.Sprintf("%s-%d-%d", strings.ToLower(key.Kind), s.count, minted))
@@ -219,6 +219,11 @@ func (s *sim) carryOut(key manifests.Key, out Outcome) {
 		case Create:
 			if had {
 				s.t.Fatalf("%s is made twice", key)
+			}
+			if p, ok := c.Object.(*v1.Pod); ok && p.Spec.NodeName == "" { // the placement has room for all
+				p = p.DeepCopy()
+				p.Spec.NodeName = cmp.Or(meantFor(p), "n1")
+				c.Object = p
 			}
 			s.put(c.Object)
 		case Status:

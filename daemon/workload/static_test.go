@@ -27,7 +27,7 @@ func TestMarksOfOtherPodsAreNotDeclared(t *testing.T) {
 	rs := &apps.ReplicaSet{}
 	rs.Name, rs.Namespace, rs.UID = "rs", "default", "u"
 	rs.Spec.Template.Annotations, rs.Spec.Template.Spec = p.Annotations, p.Spec
-	c := Cluster{Objects: view.New(now), Node: "n1", Now: now, UID: func(manifests.Key) types.UID { return "u2" }}
+	c := Cluster{Objects: view.New(now), Now: now, UID: func(manifests.Key) types.UID { return "u2" }}
 	if got := c.newPod(&rs.Spec.Template, rs, KindReplicaSet, 0); len(got.Annotations) != 1 || len(rs.Spec.Template.Annotations) != 1+len(marks) {
 		t.Errorf("of a template: %v", got.Annotations)
 	}
