@@ -7,7 +7,9 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
+	"github.com/shoal-project/shoal/daemon/placement"
 	"github.com/shoal-project/shoal/daemon/shutdown"
 )
 
@@ -71,7 +73,12 @@ func TestTheNodeIsNotReadyAndTakesNobodyInWhileItShutsDown(t *testing.T) {
 	if r := d.refuse(p); r == nil || r.Reason != "NodeShutdown" || r.Message != "Pod was rejected as the node is shutting down." {
 		t.Errorf("down: a pod is refused with %+v", r)
 	}
-	if d.place(p) == "" || d.endedByShutdown(p) != "" {
+	d.pressure.Store(&nodePressure{})
+	n := &v1.Node{}
+	d.addPressure(n)
+	n.Name, n.Status.Allocatable = "n1", v1.ResourceList{v1.ResourcePods: resource.MustParse("110")}
+	out := placement.New([]*v1.Node{n}, nil, nil).Place(&v1.Pod{}, placement.Options{})
+	if out.Node != "" || d.endedByShutdown(p) != "" {
 		t.Error("down: a pod is taken in")
 	}
 }
