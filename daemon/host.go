@@ -32,6 +32,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/stats"
+	"github.com/shoal-project/shoal/daemon/userns"
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/dnsd"
 	"github.com/shoal-project/shoal/manifests"
@@ -48,6 +49,9 @@ type host struct {
 	images    *image.Store
 	network   *network
 	dns       atomic.Pointer[dnsd.Server]
+	users     userns.Pool
+	usersErr  error // why no pod can have a user namespace of its own
+	runtimes  runtimes
 	meter     *stats.Meter
 	metrics   *metrics.Metrics
 	requests  atomic.Pointer[api.Server] // counts requests; nil until the API is served
@@ -106,6 +110,7 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 	} else {
 		h.network.found(n, d.Now())
 	}
+	h.readUsers()
 	h.readAddresses()
 	h.readResolv()
 	h.dns.Store(dnsd.New(h.dnsConfig(), d.Log))
@@ -226,6 +231,8 @@ func (d *Daemon) agentConfig() agent.Config {
 		Took:           func(operation string, t time.Duration) { h.metrics.Took(operation, t) },
 		PullSecrets:    d.pullSecrets,
 		Rules:          pod.Rules{UnsafeSysctls: d.Config.Security.AllowedUnsafeSysctls, AppArmor: container.AppArmorEnabled()},
+		Users:          h.users,
+		UserNamespaces: h.userNamespaces,
 		CPUs:           h.cpus,
 		CPUsChanged:    h.cpusChanged,
 		SeccompDefault: d.Config.Runtime.SeccompDefault, MinOOMScoreAdj: minOOMScoreAdj(d),

@@ -31,6 +31,7 @@ var layers = map[string][]string{
 	"daemon/shutdown":  {},
 	"daemon/config":    {"daemon/pressure", "daemon/shutdown"},
 	"daemon/cpuset":    {},
+	"daemon/userns":    {},
 
 	"daemon/footprint":   {},
 	"daemon/podsecurity": {},
@@ -41,8 +42,9 @@ var layers = map[string][]string{
 
 	"daemon/prober":     {"daemon/probe"},
 	"daemon/scope":      {},
-	"daemon/container":  {},
-	"daemon/image":      {},
+	"daemon/container":  {"daemon/idmap"},
+	"daemon/image":      {"daemon/idmap"},
+	"daemon/idmap":      {}, // a leaf of two system calls
 	"daemon/logind":     {},
 	"proxy/podnet":      {},
 	"dnsd":              {},
@@ -55,9 +57,9 @@ var layers = map[string][]string{
 	"daemon/api/openapi":     {},
 	"daemon/api/openapi/gen": {"daemon/api/openapi"},                     // writes daemon/api/openapi's data
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
-	"daemon/agent":           {"daemon/cure", "daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
+	"daemon/agent":           {"daemon/cure", "daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/userns", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
 	"daemon": {
-		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset",
+		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset", "daemon/userns",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
 		"daemon/stats", "daemon/metrics",
 		"daemon/footprint",
@@ -75,7 +77,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/workload"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/userns", "daemon/workload"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -94,10 +95,14 @@ func (h *host) handlers() []v1.NodeRuntimeHandler {
 	names := append(slices.Collect(maps.Keys(h.d.Config.Runtime.Handlers)), "crun", "runc")
 	slices.Sort(names)
 	recursive := setsMountsRecursively()
-	list := []v1.NodeRuntimeHandler{{Features: &v1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: &recursive}}} // "", the host's own
+	features := func(oci string) *v1.NodeRuntimeHandlerFeatures {
+		users := h.userNamespaces(context.Background(), oci) == nil
+		return &v1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: &recursive, UserNamespaces: &users}
+	}
+	list := []v1.NodeRuntimeHandler{{Features: features("")}} // the host's own
 	for _, name := range slices.Compact(names) {
-		if _, err := h.handler(name); err == nil {
-			list = append(list, v1.NodeRuntimeHandler{Name: name, Features: list[0].Features})
+		if oci, err := h.handler(name); err == nil {
+			list = append(list, v1.NodeRuntimeHandler{Name: name, Features: features(oci)})
 		}
 	}
 	return list

@@ -26,6 +26,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/prober"
 	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/daemon/userns"
 	"github.com/shoal-project/shoal/proxy/podnet"
 	"github.com/shoal-project/shoal/storage/volume"
 )
@@ -73,6 +74,12 @@ type Config struct {
 	// PullSecrets names the secrets that a pod's images are pulled with.
 	PullSecrets func(*v1.Pod) []v1.LocalObjectReference
 
+	// Users is where pods with hostUsers: false get their IDs from; UserNamespaces
+	// says why an OCI runtime ("": that of Containers) can't run them, nil when it
+	// can. Without it no pod can.
+	Users          userns.Pool
+	UserNamespaces func(ctx context.Context, oci string) error
+
 	Rules pod.Rules // what pods may do on this host
 	// Took is told how long an operation took, by one of the names in took.go;
 	// nil: nobody is.
@@ -96,6 +103,7 @@ type Agent struct {
 	ends   *processWatch
 	prober *prober.Prober
 	cores  *cores
+	users  ranges
 
 	mu      sync.Mutex
 	workers map[types.UID]*worker
@@ -118,6 +126,7 @@ func New(ctx context.Context, cfg Config) *Agent {
 		prober:  prober.New(),
 	}
 	a.net.Store(cfg.Network)
+	a.users = ranges{lib: cfg.Lib, pool: cfg.Users, of: make(map[types.UID]userns.Range)}
 	a.cores = newCores(cfg.CPUs, cfg.Logger, a.coresChanged)
 	return a
 }

@@ -73,6 +73,7 @@ func (a *Agent) Run(ctx context.Context, pods []*v1.Pod) error {
 		// What could not be removed harms no pod; it is tried again at the next start.
 		a.log.Error("can't remove all that is left of former pods", "err", err)
 	}
+	a.users.load() // after the sweep: what it could not remove keeps its IDs
 	a.wait.Go(func() {
 		tick := time.NewTicker(10 * time.Second)
 		defer tick.Stop()

@@ -107,9 +107,16 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 	if m.oci, err = j.w.agent.ociRuntime(j.pod); err != nil {
 		return m, err
 	}
+	users, err := j.takeUsers(ctx, m.oci)
+	if err != nil {
+		return m, err
+	}
 	// A volume that is there but can't be brought up to date does not hold the pod up.
 	if m.volumes, m.outdated = j.setUpVolumes(ctx); m.outdated != nil && missing(j.pod, m.volumes) {
 		return m, m.outdated
+	}
+	if err := j.letInVolumes(users); err != nil {
+		return m, err
 	}
 	select {
 	case j.w.agent.starts <- struct{}{}:
@@ -127,6 +134,7 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 		HostNetwork: spec.HostNetwork, HostIPC: spec.HostIPC, HostPID: spec.HostPID,
 		ShareProcessNamespace: spec.ShareProcessNamespace != nil && *spec.ShareProcessNamespace,
 		Sysctls:               sysctls(spec),
+		Users:                 users,
 	}
 	m.sandbox, err = container.StartSandbox(ctx, sandbox)
 	if err != nil {
@@ -155,7 +163,7 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 	if err := container.MountShm(sandbox); err != nil {
 		return m, err
 	}
-	return m, j.writeEtc(nodename, m.ips)
+	return m, j.writeEtc(nodename, m.ips, users)
 }
 
 func (a *Agent) ociRuntime(p *v1.Pod) (string, error) {
@@ -267,7 +275,7 @@ func (j job) nodename() (string, error) {
 }
 
 // writeEtc writes the files that the runtime mounts over those of the image.
-func (j job) writeEtc(nodename string, ips []string) error {
+func (j job) writeEtc(nodename string, ips []string, users container.Users) error {
 	resolv, err := j.w.agent.cfg.ResolvConf(j.pod)
 	if err != nil {
 		return fmt.Errorf("resolv.conf: %w", err)
@@ -278,7 +286,8 @@ func (j job) writeEtc(nodename string, ips []string) error {
 		"hostname":    nodename + "\n",
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(j.w.dir(), "etc-"+name), []byte(text), 0o644); err != nil {
+		file := filepath.Join(j.w.dir(), "etc-"+name)
+		if err := errors.Join(os.WriteFile(file, []byte(text), 0o644), j.give(users, file)); err != nil {
 			return fmt.Errorf("write pod's %s: %w", name, err)
 		}
 	}
@@ -341,6 +350,7 @@ func (a *Agent) remove(ctx context.Context, p *v1.Pod) error {
 	if err := volume.Teardown(ctx, lib); err != nil {
 		return err
 	}
+	a.users.free(p.UID)
 	return errors.Join(
 		os.RemoveAll(a.LogDir(p)),
 		os.RemoveAll(filepath.Join(a.cfg.Run, string(p.UID))),

@@ -194,7 +194,18 @@ func (j job) createAndStart(ctx context.Context, cfg container.Config, img image
 	var err error
 	// Writable also for readOnlyRootFilesystem: the runtime makes mount points in
 	// it before it makes it read-only.
-	if cfg.Rootfs, err = image.MountRoot(img, j.w.root(cfg.Container.Name, cfg.Attempt), false); err != nil {
+	root := j.w.root(cfg.Container.Name, cfg.Attempt)
+	users, err := j.userNS()
+	if err != nil {
+		return &failure{string(container.CreateContainerError), err}
+	}
+	if users != nil {
+		defer users.NS.Close()
+	}
+	if cfg.Rootfs, err = image.MountRoot(img, root, false, users); err != nil {
+		return &failure{string(container.CreateContainerError), err}
+	}
+	if err := j.letIn(cfg.Container.Name, root); err != nil {
 		return &failure{string(container.CreateContainerError), err}
 	}
 	if cfg, err = cfg.Load(); err != nil {
@@ -264,7 +275,7 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 	for _, m := range mounts {
 		cfg.Mounts = append(cfg.Mounts, container.Mount{
 			Source: m.Source, Destination: m.Destination, ReadOnly: m.ReadOnly,
-			RecursiveReadOnly: m.RecursiveReadOnly, Propagation: m.Propagation,
+			RecursiveReadOnly: m.RecursiveReadOnly, Propagation: m.Propagation, IDMap: m.HostIDs,
 		})
 	}
 	etc, err := j.etcMounts(c, number)
@@ -290,7 +301,7 @@ func (j job) environment(c *v1.Container) ([]string, []volume.Mount, error) {
 		name, value, _ := strings.Cut(kv, "=")
 		values[name] = value
 	}
-	mounts, err := volume.Mounts(c, j.volumes, values, j.w.agent.cfg.Volumes)
+	mounts, err := volume.Mounts(c, j.volumes, values, j.volumeNode())
 	return env, mounts, err
 }
 
@@ -330,7 +341,7 @@ func (j job) etcMounts(c *v1.Container, number int) ([]container.Mount, error) {
 		if err := os.WriteFile(file, nil, 0o666); err != nil {
 			return nil, &failure{string(container.CreateContainerError), err}
 		}
-		if err := os.Chmod(file, 0o666); err != nil {
+		if err := errors.Join(os.Chmod(file, 0o666), j.give(j.sandbox.Users, file)); err != nil {
 			return nil, &failure{string(container.CreateContainerError), err}
 		}
 		add(file, c.TerminationMessagePath)

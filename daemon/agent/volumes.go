@@ -22,7 +22,7 @@ const volumesOperation = "/volumes"
 // setUpVolumes makes the pod's volumes and brings them up to date. The error may
 // be about volumes that are there and keep what they held.
 func (j job) setUpVolumes(ctx context.Context) (map[string]volume.Mounted, error) {
-	return volume.Setup(ctx, j.pod, filepath.Join(j.w.lib(), "volumes"), j.w.agent.cfg.Objects, j.w.agent.cfg.Volumes)
+	return volume.Setup(ctx, j.pod, filepath.Join(j.w.lib(), "volumes"), j.w.agent.cfg.Objects, j.volumeNode())
 }
 
 // missing says whether a volume of the pod is not there.

@@ -51,6 +51,7 @@ type Config struct {
 	CPU        CPU                 `toml:"cpu"`
 	Memory     Memory              `toml:"memory"`
 	Shutdown   Shutdown            `toml:"shutdown"`
+	UserNS     UserNS              `toml:"userns"`
 }
 
 // Network is the pod network of this host.
@@ -250,6 +251,7 @@ func (c *Config) setDefaults(hostname string) {
 		c.Runtime.MaxPods = 110
 	}
 	c.Eviction.setDefaults()
+	c.UserNS.setDefaults()
 	if c.CPU.Policy == "" {
 		c.CPU.Policy = CPUNone
 	}
@@ -311,6 +313,7 @@ func (c *Config) validate() []error {
 	}
 	c.Metrics.validate(bad)
 	c.Shutdown.validate(bad)
+	c.UserNS.validate(bad)
 	if err := c.Eviction.validate(bad); err != nil {
 		errs = append(errs, fmt.Errorf("eviction: %w", err))
 	}

@@ -38,6 +38,7 @@ func TestErrorsNameLineKeyAndCure(t *testing.T) {
 		{"[metrics]\nlisten = \"0.0.0.0:9479\"\n", `f: metrics.listen = "0.0.0.0:9479": only loopback is allowed`},
 		{"[metrics]\nlisten = \"[::]:9479\"\n", `f: metrics.listen = "[::]:9479": only loopback is allowed`},
 		{"[metrics]\nlisten = \"192.0.2.1:9479\"\n", `f: metrics.listen = "192.0.2.1:9479": only loopback is allowed, as nobody has to prove who they are: want "127.0.0.1:9479"`},
+		{"[userns]\nids_per_pod = 1000\n", `f: userns.ids_per_pod = "1000": want a multiple of 65536, below 4294967296`},
 		{"[runtime]\nmax_pods = -1\n", `f: runtime.max_pods = "-1": want a positive number`},
 		{"[security]\nservice_account_issuer = \"web1\"\n", `f: security.service_account_issuer = "web1": want "https://HOST[/PATH]"`},
 		{"[network]\npod_cidrs = [\"10.0.0.0\"]\n", `f:2: `},

@@ -211,6 +211,10 @@ func (b *bed) config(script string, change ...func(*Config)) Config {
 	sandbox := SandboxConfig{
 		Dir: podDir, Hostname: "web", HostNetwork: pod.Spec.HostNetwork, HostIPC: pod.Spec.HostIPC, HostPID: pod.Spec.HostPID,
 		ShareProcessNamespace: pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace}
+	if own := pod.Spec.HostUsers; own != nil && !*own {
+		sandbox.Users = testUsers
+		b.letEveryoneIn()
+	}
 	sb, err := StartSandbox(b.Context(), sandbox)
 	if err != nil {
 		b.Fatal(err)
@@ -220,6 +224,26 @@ func (b *bed) config(script string, change ...func(*Config)) Config {
 	}
 	cfg.Sandbox = sb
 	return cfg
+}
+
+// testUsers are those of pods with a user namespace.
+var testUsers = Users{First: 1_900_544_000, Length: 65536}
+
+// letEveryoneIn opens the way to the root, which the agent does more narrowly,
+// and gives it to those users.
+func (b *bed) letEveryoneIn() {
+	b.Helper()
+	root := filepath.Join(b.dir, "rootfs")
+	for _, dir := range []string{root, filepath.Join(root, "tmp"), filepath.Join(root, "etc")} {
+		if err := os.Chown(dir, int(testUsers.First), int(testUsers.First)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for dir := b.dir; len(dir) >= len(testRoot); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // create creates the container and fails the test where that fails.

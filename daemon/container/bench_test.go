@@ -47,7 +47,7 @@ func BenchmarkCrunRun(b *testing.B) {
 		id := fmt.Sprintf("bench-crun-run-%06d", n)
 		run := exec.Command(bed.oci(""), append(bed.flags(bed.oci("")), "run", "--detach", "--bundle", cfg.Dir, id)...)
 		run.Stderr = os.Stderr
-		if err := start(run, nil); err != nil {
+		if err := start(run, nil, ""); err != nil {
 			b.Fatal(err)
 		}
 		if err := run.Wait(); err != nil {

@@ -45,6 +45,7 @@ type Mount struct {
 	ReadOnly          bool
 	RecursiveReadOnly bool // mounts below Source too; needs ReadOnly
 	Propagation       v1.MountPropagationMode
+	IDMap             bool // Source has the host's IDs: a pod with a user namespace sees them as its own
 }
 
 // Host is what a specification takes from the host and the image's files.

@@ -56,10 +56,10 @@ func (r *Runtime) Exec(ctx context.Context, dir string, opt ExecOptions) (int, e
 		return 0, fmt.Errorf("exec in container: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	if err := writeExecProcess(dir, tmp, opt); err != nil {
+	x := &execution{tmp: tmp, opt: opt}
+	if x.owner, err = writeExecProcess(dir, tmp, opt); err != nil {
 		return 0, fmt.Errorf("exec in container: %w", err)
 	}
-	x := &execution{tmp: tmp, opt: opt}
 	args := append(r.flags(state.oci), "--log="+x.path("log"), "--log-format=json", "exec",
 		"--process="+x.path("process.json"), "--pid-file="+x.path("pid"))
 	if opt.TTY {
@@ -79,28 +79,37 @@ type ExecError struct{ Text string }
 
 func (e *ExecError) Error() string { return e.Text }
 
-// writeExecProcess derives the command's process from the container's own.
-func writeExecProcess(dir, tmp string, opt ExecOptions) error {
+// writeExecProcess derives the command's process from the container's own. It
+// returns who that is on the host.
+func writeExecProcess(dir, tmp string, opt ExecOptions) (specs.User, error) {
 	var config struct {
 		Process *specs.Process `json:"process"`
+		Linux   struct {
+			UIDMappings []specs.LinuxIDMapping `json:"uidMappings"`
+		} `json:"linux"`
 	}
 	if err := readJSON(dir, configFile, &config); err != nil {
-		return err
+		return specs.User{}, err
 	}
 	p := config.Process
 	p.Args, p.Terminal, p.OOMScoreAdj = opt.Cmd, opt.TTY, nil
 	if opt.TTY {
 		p.Env = append([]string{"TERM=xterm"}, p.Env...) // the container's own TERM, if any, comes later and wins
 	}
-	return writeJSON(tmp, "process.json", p)
+	owner := p.User
+	for _, m := range config.Linux.UIDMappings { // one, and the same for groups
+		owner.UID, owner.GID = m.HostID+owner.UID, m.HostID+owner.GID
+	}
+	return owner, writeJSON(tmp, "process.json", p)
 }
 
 // execution is one run of the OCI runtime's exec.
 type execution struct {
-	tmp string
-	opt ExecOptions
-	cmd *exec.Cmd
-	out sync.WaitGroup // copies of output
+	tmp   string
+	opt   ExecOptions
+	owner specs.User // of the command's ends of pipes
+	cmd   *exec.Cmd
+	out   sync.WaitGroup // copies of output
 
 	mu    sync.Mutex
 	reads []*os.File // our ends of what the command writes
@@ -134,7 +143,7 @@ func (x *execution) run(ctx context.Context) (int, error) {
 	if console != nil {
 		defer console.Close()
 	}
-	if err := start(x.cmd, nil); err != nil {
+	if err := start(x.cmd, nil, ""); err != nil {
 		return 0, err
 	}
 	for _, f := range childEnds {
@@ -155,14 +164,18 @@ func (x *execution) run(ctx context.Context) (int, error) {
 	return x.result(err)
 }
 
-// pipes connects the three streams. It returns the command's ends.
+// pipes connects the three streams. It returns the command's ends. They belong to
+// the command's user, who could not open /dev/stdout otherwise. There is a pipe
+// also where nobody wants a stream: crun would give the host's /dev/null away.
 func (x *execution) pipes() (child []*os.File, err error) {
-	if x.opt.Stdin != nil {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return child, err
-		}
-		x.cmd.Stdin, child = r, append(child, r)
+	r, w, err := x.pipe()
+	if err != nil {
+		return child, err
+	}
+	x.cmd.Stdin, child = r, append(child, r)
+	if x.opt.Stdin == nil {
+		w.Close()
+	} else {
 		go func() { // not awaited: nothing ends a Read that the caller holds
 			defer w.Close()
 			io.Copy(w, x.opt.Stdin)
@@ -173,9 +186,9 @@ func (x *execution) pipes() (child []*os.File, err error) {
 		file *io.Writer
 	}{{x.opt.Stdout, &x.cmd.Stdout}, {x.opt.Stderr, &x.cmd.Stderr}} {
 		if s.to == nil {
-			continue
+			s.to = io.Discard
 		}
-		r, w, err := os.Pipe()
+		r, w, err := x.pipe()
 		if err != nil {
 			return child, err
 		}
@@ -184,6 +197,16 @@ func (x *execution) pipes() (child []*os.File, err error) {
 		x.out.Go(func() { io.Copy(s.to, r) })
 	}
 	return child, nil
+}
+
+func (x *execution) pipe() (r, w *os.File, err error) {
+	if r, w, err = os.Pipe(); err != nil {
+		return nil, nil, err
+	}
+	if err := w.Chown(int(x.owner.UID), int(x.owner.GID)); err != nil { // both ends are one inode
+		return nil, nil, errors.Join(err, r.Close(), w.Close())
+	}
+	return r, w, nil
 }
 
 // listen makes the socket over which the OCI runtime hands us the terminal.

@@ -32,6 +32,9 @@ func (cfg Config) Load() (Config, error) {
 	if cfg.Host.Group, err = readBelow(cfg.Rootfs, "etc/group", unix.RESOLVE_IN_ROOT); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return cfg, &Error{CreateContainerError, fmt.Errorf("the image's groups: %w", err)}
 	}
+	if err := cfg.checkIDMaps(); err != nil {
+		return cfg, err
+	}
 	if cfg.Host.Hostname, err = os.Hostname(); err != nil {
 		return cfg, err
 	}

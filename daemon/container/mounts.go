@@ -20,6 +20,9 @@ func mounts(cfg Config, sc *v1.SecurityContext) ([]specs.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
+		if m.IDMap {
+			mount.UIDMappings, mount.GIDMappings = cfg.Sandbox.Users.mappings(), cfg.Sandbox.Users.mappings()
+		}
 		own = append(own, mount)
 	}
 	all := slices.DeleteFunc(usual(cfg, sc), func(u specs.Mount) bool {

@@ -43,7 +43,7 @@ func setUpNamespaces(sb Sandbox, cfg SandboxConfig) error {
 			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(cfg.Sysctls)) {
-			if err := writeSysctl(name, cfg.Sysctls[name]); err != nil {
+			if err := sb.Users.writeSysctl(name, cfg.Sysctls[name]); err != nil {
 				return err
 			}
 		}
@@ -101,7 +101,7 @@ var ipcSysctls = []string{"kernel.sem", "kernel.shmall", "kernel.shmmax", "kerne
 func checkSysctls(sb Sandbox, sysctls map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(sysctls)) {
 		name := strings.ReplaceAll(name, "/", ".")
-		ipc := strings.HasPrefix(name, "fs.mqueue.") || slices.Contains(ipcSysctls, name)
+		ipc := isIPCSysctl(name)
 		net := strings.HasPrefix(name, "net.")
 		switch {
 		case strings.Contains(name, ".."):

@@ -153,7 +153,11 @@ func (r *Runtime) conmonCreate(ctx context.Context, cfg Config, cgroup *os.File)
 	cmd.Env = []string{defaultPath, "_OCI_SYNCPIPE=3"}
 	cmd.Stderr = output
 	cmd.ExtraFiles = []*os.File{syncChild}
-	if err := start(cmd, cgroup); err != nil {
+	over := ""
+	if cfg.Sandbox.UserNS != "" {
+		over = cfg.Dir
+	}
+	if err := start(cmd, cgroup, over); err != nil {
 		return 0, fmt.Errorf("conmon: %w", err)
 	}
 	syncChild.Close()
@@ -279,7 +283,7 @@ func (r *Runtime) run(ctx context.Context, oci string, args ...string) error {
 	cmd.Stderr = &said
 	// A file keeps no descriptor of ours open in what the runtime leaves behind.
 	cmd.WaitDelay = time.Second
-	if err := start(cmd, nil); err != nil {
+	if err := start(cmd, nil, ""); err != nil {
 		return err
 	}
 	if err := cmd.Wait(); err != nil {

@@ -24,6 +24,7 @@ type SandboxConfig struct {
 	Sysctls               map[string]string // "net.core.somaxconn": "1024"; namespaced ones only
 	ShmSize               int64             // bytes of /dev/shm; 0: 64 MiB, as everywhere
 	Dir                   string            // /run/shoal/pods/UID; made if missing
+	Users                 Users             // of the pod's own user namespace; zero: the host's
 	Pause                 string            // catatonit; empty: /usr/bin/catatonit
 }
 
@@ -38,6 +39,8 @@ type Sandbox struct {
 	UTSNS     string
 	PIDNS     string
 	Shm       string // the pod's /dev/shm on the host
+	UserNS    string `json:",omitempty"` // that owns the pod's other namespaces
+	Users     Users  `json:",omitzero"`  // its IDs
 }
 
 // sandboxEnv marks a pause process with the directory it belongs to. It is set
@@ -68,6 +71,9 @@ func StartSandbox(ctx context.Context, cfg SandboxConfig) (Sandbox, error) {
 		return Sandbox{}, fmt.Errorf("sandbox: %w", err)
 	}
 	defer unlock()
+	if err := cfg.Users.LetIn(cfg.Dir); err != nil {
+		return Sandbox{}, fmt.Errorf("sandbox: %w", err)
+	}
 	if !fresh {
 		if sb, err := ReadSandbox(cfg.Dir); err == nil && sb.Alive() {
 			return sb, nil
@@ -102,6 +108,9 @@ func startSandbox(cfg SandboxConfig) (Sandbox, error) {
 	if cfg.ShareProcessNamespace && !cfg.HostPID {
 		sb.PIDNS = ns("pid")
 	}
+	if cfg.Users != (Users{}) {
+		sb.UserNS, sb.Users = ns("user"), cfg.Users
+	}
 	if err := setUpNamespaces(sb, cfg); err != nil {
 		return Sandbox{}, err
 	}
@@ -126,6 +135,8 @@ func startPause(cfg SandboxConfig) (proc, error) {
 	if cfg.ShareProcessNamespace && !cfg.HostPID {
 		flags |= unix.CLONE_NEWPID
 	}
+	attr := &syscall.SysProcAttr{Cloneflags: flags, Setsid: true}
+	cfg.Users.own(attr)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return proc{}, err
@@ -135,7 +146,7 @@ func startPause(cfg SandboxConfig) (proc, error) {
 		Dir:   "/",
 		Env:   []string{sandboxEnv + cfg.Dir},
 		Files: []*os.File{null, null, null},
-		Sys:   &syscall.SysProcAttr{Cloneflags: flags, Setsid: true},
+		Sys:   attr,
 	})
 	if err != nil {
 		return proc{}, err
@@ -174,7 +185,7 @@ func MountShm(cfg SandboxConfig) error {
 	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
 		return nil
 	}
-	err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, "mode=1777,size="+strconv.FormatInt(size, 10))
+	err := unix.Mount("shm", shm, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NODEV, cfg.Users.tmpfs()+"mode=1777,size="+strconv.FormatInt(size, 10))
 	if err != nil {
 		return fmt.Errorf("sandbox: mount %s: %w", shm, err)
 	}

@@ -17,31 +17,66 @@ const (
 	cgroupHybrid = "/sys/fs/cgroup/unified"
 )
 
-// start starts cmd in a session of its own, in cgroup if there is one.
+// start starts cmd in a session of its own, in cgroup if there is one, and with
+// a /dev/null of its own if over names a directory, see [ownNull].
 //
 // crun refuses "hybrid" hosts, where cgroup v2 is mounted below v1's, as soon as
 // one controller is on v2. There cmd gets a mount namespace in which v2 lies
 // where crun looks for it. Mounts and unmounts of the host still reach it.
-func start(cmd *exec.Cmd, cgroup *os.File) error {
+func start(cmd *exec.Cmd, cgroup *os.File, over string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if cgroup != nil {
 		cmd.SysProcAttr.UseCgroupFD = true
 		cmd.SysProcAttr.CgroupFD = int(cgroup.Fd())
 	}
-	if !hybrid() {
+	hybrid := hybrid()
+	if !hybrid && over == "" {
 		return cmd.Start()
 	}
 	return onOwnThread(func() error {
-		if cgroup != nil {
+		if hybrid && cgroup != nil {
 			if err := joinV1(cgroup.Name()); err != nil {
 				return err
 			}
 		}
-		if err := unifyCgroups(); err != nil {
+		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("unshare mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 			return err
+		}
+		if hybrid {
+			if err := unix.Mount(cgroupHybrid, cgroupMount, "", unix.MS_BIND, ""); err != nil {
+				return fmt.Errorf("show cgroup v2: %w", err)
+			}
+		}
+		if over != "" {
+			if err := ownNull(over); err != nil {
+				return fmt.Errorf("make a /dev/null: %w", err)
+			}
 		}
 		return cmd.Start()
 	})
+}
+
+// ownNull puts another null device at /dev/null of this mount namespace. crun
+// gives the standard streams to the root of a container's user namespace (until
+// 1.23.1 also devices, github.com/containers/crun/issues/1845), and binds the
+// host's devices into it: with the host's own /dev/null, the container's root
+// would own that and might close it to everybody. dir is covered meanwhile.
+func ownNull(dir string) error {
+	if err := unix.Mount("null", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "mode=700,size=4k"); err != nil {
+		return &os.PathError{Op: "mount tmpfs", Path: dir, Err: err}
+	}
+	null := filepath.Join(dir, "null")
+	err := unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3)))
+	if err == nil {
+		err = unix.Chmod(null, 0o666) // past the umask
+	}
+	if err == nil {
+		err = unix.Mount(null, os.DevNull, "", unix.MS_BIND, "")
+	}
+	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
 }
 
 // joinV1 moves the calling thread, whose children inherit that, to where the
@@ -57,15 +92,6 @@ func joinV1(dir string) error {
 		err = errors.Join(err, os.WriteFile(tasks, []byte("0"), 0))
 	}
 	return err
-}
-
-func unifyCgroups() error {
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("unshare mount namespace: %w", err)
-	}
-	return errors.Join(
-		unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""),
-		unix.Mount(cgroupHybrid, cgroupMount, "", unix.MS_BIND, ""))
 }
 
 // hybrid says whether cgroup v2 is mounted below v1's tmpfs.

@@ -19,8 +19,8 @@ func Spec(cfg Config) (*specs.Spec, error) {
 	if !validID.MatchString(cfg.ID) {
 		return nil, &Error{CreateContainerError, errInvalidID(cfg.ID)}
 	}
-	if u := cfg.Pod.Spec.HostUsers; u != nil && !*u {
-		return nil, configError("spec.hostUsers=false (user namespaces) is not supported")
+	if u := cfg.Pod.Spec.HostUsers; u != nil && !*u && cfg.Sandbox.UserNS == "" {
+		return nil, &Error{CreateContainerError, errHostUsers}
 	}
 	sc := securitycontext.DetermineEffectiveSecurityContext(cfg.Pod, cfg.Container)
 	process, err := process(cfg, sc)
@@ -48,6 +48,7 @@ func Spec(cfg Config) (*specs.Spec, error) {
 		spec.Linux.MaskedPaths = slices.Concat(securitycontext.ConvertToRuntimeMaskedPaths(sc.ProcMount), cfg.Masked)
 		spec.Linux.ReadonlyPaths = securitycontext.ConvertToRuntimeReadonlyPaths(sc.ProcMount)
 	}
+	spec.Linux.UIDMappings, spec.Linux.GIDMappings = cfg.Sandbox.Users.mappings(), cfg.Sandbox.Users.mappings()
 	if cfg.CgroupParent != "" {
 		spec.Linux.CgroupsPath = path.Join("/", cfg.CgroupParent, Leaf(cfg.Container.Name))
 		spec.Linux.Resources = resources(cfg, sc)
@@ -63,6 +64,9 @@ func process(cfg Config, sc *v1.SecurityContext) (*specs.Process, error) {
 	}
 	who, home, err := user(cfg, sc)
 	if err != nil {
+		return nil, err
+	}
+	if err := cfg.Sandbox.Users.holds(who); err != nil {
 		return nil, err
 	}
 	caps, err := capabilities(cfg, sc)
@@ -104,6 +108,7 @@ func namespaces(cfg Config, sc *v1.SecurityContext) []specs.LinuxNamespace {
 			list = append(list, specs.LinuxNamespace{Type: kind, Path: path})
 		}
 	}
+	join(specs.UserNamespace, cfg.Sandbox.UserNS)
 	join(specs.NetworkNamespace, cfg.Sandbox.NetNS)
 	join(specs.UTSNamespace, cfg.Sandbox.UTSNS)
 	join(specs.IPCNamespace, cfg.Sandbox.IPCNS)
@@ -116,7 +121,8 @@ func namespaces(cfg Config, sc *v1.SecurityContext) []specs.LinuxNamespace {
 	default:
 		list = append(list, specs.LinuxNamespace{Type: specs.PIDNamespace})
 	}
-	if cfg.CgroupParent != "" && !privileged(sc) {
+	// The host's cgroup namespace is not the user namespace's to mount.
+	if cfg.CgroupParent != "" && (!privileged(sc) || cfg.Sandbox.UserNS != "") {
 		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	return list

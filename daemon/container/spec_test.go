@@ -135,7 +135,10 @@ func lines(s *specs.Spec) []string {
 	add("caps inheritable %v ambient %v", p.Capabilities.Inheritable, p.Capabilities.Ambient)
 	add("root %s readonly %v", s.Root.Path, s.Root.Readonly)
 	for _, m := range s.Mounts {
-		add("mount %s %s %s %s", m.Destination, m.Type, m.Source, strings.Join(m.Options, ","))
+		add("mount %s %s %s %s", m.Destination, m.Type, m.Source, strings.Join(m.Options, ",")+describeIDs(m.UIDMappings, m.GIDMappings))
+	}
+	if ids := describeIDs(s.Linux.UIDMappings, s.Linux.GIDMappings); ids != "" {
+		add("namespace has%s", ids)
 	}
 	for _, ns := range s.Linux.Namespaces {
 		add("namespace %s", strings.TrimSpace(string(ns.Type)+" "+ns.Path))
@@ -157,6 +160,17 @@ func lines(s *specs.Spec) []string {
 		add("device %s %s %d:%d", d.Path, d.Type, d.Major, d.Minor)
 	}
 	add("seccomp %s", describeSeccomp(s.Linux.Seccomp))
+	return out
+}
+
+func describeIDs(users, groups []specs.LinuxIDMapping) string {
+	out := ""
+	for _, m := range users {
+		out += fmt.Sprintf(" ids %d=%d+%d", m.ContainerID, m.HostID, m.Size)
+	}
+	if !slices.Equal(users, groups) {
+		out += " groups differ"
+	}
 	return out
 }
 

@@ -39,7 +39,7 @@ var security = []rule{
 	says(`not allowed with host (\S+) enabled`, func(a about, m []string) string {
 		return at("spec.securityContext.sysctls", "leave it out: the pod shares the host's own, made in /etc/sysctl.d")
 	}),
-	says(`^spec.hostUsers=false`, func(a about, _ []string) string {
+	says("can't set `spec.hostUsers: false`", func(a about, _ []string) string {
 		return at("spec.hostUsers", "leave it out, and set runAsUser to a number other than 0")
 	}),
 }

@@ -5,7 +5,7 @@
 //
 //	store, err := image.Open(image.Config{Registries: regs}, log)
 //	img, err := store.Pull(ctx, "nginx", image.PullOptions{})  // docker.io/library/nginx:latest
-//	root, err := image.MountRoot(img, "/var/lib/shoal/pods/UID/containers/web/0", false)
+//	root, err := image.MountRoot(img, "/var/lib/shoal/pods/UID/containers/web/0", false, nil)
 //	err = image.Unmount("/var/lib/shoal/pods/UID/containers/web/0")
 //
 // On disk, below Config.Dir (mode 0700, so that set-uid files of an image are out of local users' reach):

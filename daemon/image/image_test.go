@@ -169,7 +169,7 @@ func mounted(t testing.TB, img Image) string {
 	t.Helper()
 	needRoot(t)
 	dir := t.TempDir()
-	merged, err := MountRoot(img, dir, false)
+	merged, err := MountRoot(img, dir, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

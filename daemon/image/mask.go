@@ -14,7 +14,7 @@ import (
 // lower directory are empty. (They cannot be a layer of their own: the kernel allows an upper directory inside a lower
 // one, but no lower inside another.) Deleting what hides a secret leaves a whiteout, which hides it as well. root is the
 // directory that img's paths are relative to.
-func (o *overlay) makeUpper(root string, img Image) error {
+func (o *overlay) makeUpper(root string, img Image, ids *UserNS) error {
 	upper, lower := filepath.Join(o.state, "upper"), o.lowers[0]
 	if _, err := os.Lstat(upper); err == nil {
 		return nil
@@ -32,6 +32,11 @@ func (o *overlay) makeUpper(root string, img Image) error {
 			continue
 		}
 		if err := emptyAt(lower, fresh, strings.TrimPrefix(strings.TrimPrefix(file, lower), "/")); err != nil {
+			return err
+		}
+	}
+	if ids != nil {
+		if err := shift(fresh, ids.First); err != nil {
 			return err
 		}
 	}

@@ -25,24 +25,27 @@ import (
 // empty files and directories in the upper one, which the container can neither unmount nor look behind. An overlay
 // shows a snapshot of no kind: packages that the host installs appear in the container, files that it replaces may
 // appear in either version until the container restarts, and the kernel promises only not to crash.
-func MountRoot(img Image, dir string, readOnly bool) (merged string, err error) {
+//
+// With ids, files are shown with the IDs of that user namespace; dir/upper has them as the host counts them, so what is
+// there can be mounted again for a namespace with the same IDs alone.
+func MountRoot(img Image, dir string, readOnly bool, ids *UserNS) (merged string, err error) {
 	if len(img.Layers) == 0 {
 		return "", fmt.Errorf("mount root of %s: image has no layers", img.ID)
 	}
 	merged = filepath.Join(dir, "merged")
-	if err := mountRoot(img, dir, merged, readOnly); err != nil {
+	if err := mountRoot(img, dir, merged, readOnly, ids); err != nil {
 		return "", fmt.Errorf("mount root at %s: %w", merged, orDiskFull(err))
 	}
 	return merged, nil
 }
 
-func mountRoot(img Image, dir, merged string, readOnly bool) error {
+func mountRoot(img Image, dir, merged string, readOnly bool, ids *UserNS) error {
 	if err := os.MkdirAll(merged, 0o755); err != nil {
 		return err
 	}
 	whole := overlay{lowers: img.Layers, state: dir, target: merged, readOnly: readOnly}
 	if !img.HostRoot {
-		return whole.mount()
+		return whole.mount(ids)
 	}
 	root := img.Layers[0]
 	whole.upper = true
@@ -56,10 +59,10 @@ func mountRoot(img Image, dir, merged string, readOnly bool) error {
 		})
 	}
 	for _, p := range parts {
-		if err := p.makeUpper(root, img); err != nil {
+		if err := p.makeUpper(root, img, ids); err != nil {
 			return fmt.Errorf("hide secrets: %w", err)
 		}
-		if err := p.mount(); err != nil {
+		if err := p.mount(ids); err != nil {
 			return err
 		}
 	}
@@ -94,7 +97,10 @@ type overlay struct {
 	upper    bool // even if it is read-only
 }
 
-func (o overlay) mount() error {
+func (o overlay) mount(ids *UserNS) error {
+	if ids != nil {
+		return o.mountFor(*ids)
+	}
 	if is, err := isMountPoint(o.target); err != nil || is {
 		return err
 	}

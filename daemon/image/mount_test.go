@@ -54,7 +54,7 @@ func TestMountAgainChangesNothing(t *testing.T) {
 	img := stack(t, 2)
 	dir := t.TempDir()
 	for range 3 {
-		merged, err := MountRoot(img, dir, false)
+		merged, err := MountRoot(img, dir, false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func mountsBelow(t testing.TB, dir string) int {
 func TestBusyRootIsUnmounted(t *testing.T) {
 	img := stack(t, 2)
 	dir := t.TempDir()
-	merged, err := MountRoot(img, dir, false)
+	merged, err := MountRoot(img, dir, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestBusyRootIsUnmounted(t *testing.T) {
 func TestReadOnlyRoot(t *testing.T) {
 	for _, n := range []int{1, 3} {
 		dir := t.TempDir()
-		merged, err := MountRoot(stack(t, n), dir, true)
+		merged, err := MountRoot(stack(t, n), dir, true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func TestSubmountsOfTheHostRootAreSeen(t *testing.T) {
 		t.Error("removing what hides a secret shows it")
 	}
 	dir := t.TempDir()
-	merged, err := MountRoot(img, dir, true)
+	merged, err := MountRoot(img, dir, true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,6 @@ func NotImplemented(p *v1.Pod) []string {
 	}
 	u.add(s.SchedulingGroup != nil, "spec.schedulingGroup")
 	u.add(s.OS != nil && s.OS.Name != v1.Linux, "spec.os")
-	u.add(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers")
 	u.add(len(s.ResourceClaims) > 0, "spec.resourceClaims")
 	return u.fields
 }

@@ -15,7 +15,7 @@ const emptyDirMode = os.FileMode(0o777)
 // makeDir makes the directory name below parent with its mode and group, all at once: as long as the rename has not
 // happened there is no volume, and once it has nothing is ever changed again (a database may have closed its directory
 // to others).
-func makeDir(parent, name string, group *int64) error {
+func makeDir(parent, name string, who owners) error {
 	path := filepath.Join(parent, name)
 	switch info, err := os.Lstat(path); {
 	case err == nil && info.IsDir():
@@ -30,9 +30,11 @@ func makeDir(parent, name string, group *int64) error {
 		return fmt.Errorf("make volume: %w", err)
 	}
 	mode := emptyDirMode
-	if group != nil {
+	if who.fsGroup {
 		mode |= os.ModeSetgid
-		if err := os.Chown(fresh, -1, int(*group)); err != nil {
+	}
+	if who != (owners{}) {
+		if err := os.Chown(fresh, who.uid, who.gid); err != nil {
 			return fmt.Errorf("give volume to its fsGroup: %w", err)
 		}
 	}
@@ -47,15 +49,18 @@ func makeDir(parent, name string, group *int64) error {
 
 // tmpfs is a volume in memory.
 type tmpfs struct {
-	size  int64 // bytes; 0: the kernel's default, half the RAM
-	group *int64
+	size int64 // bytes; 0: the kernel's default, half the RAM
+	who  owners
 }
 
 // options is tmpfs' mount data (tmpfs(5)). Owner and mode are part of the mount, so there is no moment without them.
 func (t tmpfs) options() string {
 	o := "mode=1777"
-	if t.group != nil {
-		o = fmt.Sprintf("mode=3777,gid=%d", *t.group)
+	if t.who.fsGroup {
+		o = "mode=3777"
+	}
+	if t.who != (owners{}) {
+		o += fmt.Sprintf(",uid=%d,gid=%d", t.who.uid, t.who.gid)
 	}
 	if t.size > 0 {
 		o += fmt.Sprintf(",size=%d", t.size)

@@ -19,23 +19,23 @@ const (
 )
 
 // writeFiles makes root show exactly files: readers see all of the old ones or all of the new ones. It changes nothing
-// when they are there already, and finishes or removes what an interrupted call left. group is the pod's fsGroup.
+// when they are there already, and finishes or removes what an interrupted call left. who owns directories and links.
 //
 // Order matters: the files, then the swap, then links to new names, then links to old names and old files go. Whoever
 // is killed in between leaves either the old content or the new one in force.
-func writeFiles(root *os.Root, files []File, group *int64, now time.Time) error {
+func writeFiles(root *os.Root, files []File, who owners, now time.Time) error {
 	current, err := dataDir(root)
 	if err != nil {
 		return err
 	}
 	if current == "" || !holds(root, current, files) {
 		next := now.UTC().Format(stampFormat)
-		if err := publish(root, next, files, group); err != nil {
+		if err := publish(root, next, files, who); err != nil {
 			return errors.Join(fmt.Errorf("write volume: %w", err), root.RemoveAll(next))
 		}
 		current = next
 	}
-	if err := link(root, files); err != nil {
+	if err := link(root, files, who); err != nil {
 		return fmt.Errorf("write volume: %w", err)
 	}
 	if err := prune(root, current, files); err != nil {
@@ -89,12 +89,12 @@ func sameFile(root *os.Root, name string, f File) bool {
 }
 
 // publish writes files into the new directory dir and puts it in force.
-func publish(root *os.Root, dir string, files []File, group *int64) error {
-	if err := makeDataDir(root, dir, group); err != nil {
+func publish(root *os.Root, dir string, files []File, who owners) error {
+	if err := makeDataDir(root, dir, who); err != nil {
 		return err
 	}
 	for _, f := range files {
-		if err := makeParents(root, dir, f.Path, group); err != nil {
+		if err := makeParents(root, dir, f.Path, who); err != nil {
 			return err
 		}
 		if err := writeFile(root, path.Join(dir, f.Path), f); err != nil {
@@ -104,18 +104,18 @@ func publish(root *os.Root, dir string, files []File, group *int64) error {
 	if err := root.Remove(newDataLink); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := root.Symlink(dir, newDataLink); err != nil {
+	if err := makeLink(root, dir, newDataLink, who); err != nil {
 		return err
 	}
 	return root.Rename(newDataLink, dataLink)
 }
 
-func makeParents(root *os.Root, dir, file string, group *int64) error {
+func makeParents(root *os.Root, dir, file string, who owners) error {
 	for i, c := range file {
 		if c != '/' {
 			continue
 		}
-		if err := makeDataDir(root, path.Join(dir, file[:i]), group); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := makeDataDir(root, path.Join(dir, file[:i]), who); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
@@ -124,14 +124,16 @@ func makeParents(root *os.Root, dir, file string, group *int64) error {
 
 // makeDataDir makes one directory that everyone may pass, whatever the umask; with an fsGroup it is the group's, and
 // so is what is made in it (pkg/volume changeFilePermission).
-func makeDataDir(root *os.Root, dir string, group *int64) error {
+func makeDataDir(root *os.Root, dir string, who owners) error {
 	if err := root.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	mode := fs.FileMode(0o755)
-	if group != nil {
+	if who.fsGroup {
 		mode |= fs.ModeSetgid
-		if err := root.Lchown(dir, -1, int(*group)); err != nil {
+	}
+	if who != (owners{}) {
+		if err := root.Lchown(dir, who.uid, who.gid); err != nil {
 			return err
 		}
 	}
@@ -156,14 +158,23 @@ func writeFile(root *os.Root, name string, f File) (err error) {
 
 // link shows the first element of each path, through the data link. A name that is something else already is a
 // mountpoint for another volume: it stays, and hides the file.
-func link(root *os.Root, files []File) error {
+func link(root *os.Root, files []File, who owners) error {
 	for top := range tops(files) {
-		err := root.Symlink(path.Join(dataLink, top), top)
+		err := makeLink(root, path.Join(dataLink, top), top, who)
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
 	return nil
+}
+
+// makeLink makes a link that belongs to whom its directory does: in a sticky directory, as a tmpfs is, the kernel
+// follows no others (fs.protected_symlinks). The pod's fsGroup says nothing of links.
+func makeLink(root *os.Root, to, name string, who owners) error {
+	if err := root.Symlink(to, name); err != nil || who.uid == 0 {
+		return err
+	}
+	return root.Lchown(name, who.uid, who.uid)
 }
 
 // prune removes links to names that are no longer there, and every data directory but current.

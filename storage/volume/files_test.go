@@ -69,7 +69,7 @@ func own(files ...File) []File {
 func TestFilesFollowTheAtomicWriterProtocol(t *testing.T) {
 	root := openRoot(t)
 	files := own(File{Path: "k", Data: []byte("v"), Mode: 0o400}, File{Path: "x/y/z", Data: []byte("w"), Mode: 0o644})
-	if err := writeFiles(root, files, nil, stamp); err != nil {
+	if err := writeFiles(root, files, owners{}, stamp); err != nil {
 		t.Fatal(err)
 	}
 	want := `..2026_01_02_15_04_05.000000000/ 0755
@@ -100,18 +100,18 @@ func TestEachChangeIsSeen(t *testing.T) {
 		"file to dir":    func(f []File) []File { f[0].Path = "a/x"; return f },
 	} {
 		root := openRoot(t)
-		if err := writeFiles(root, base(), nil, stamp); err != nil {
+		if err := writeFiles(root, base(), owners{}, stamp); err != nil {
 			t.Fatal(err)
 		}
 		before := tree(t, root)
-		if err := writeFiles(root, base(), nil, stamp.Add(time.Second)); err != nil {
+		if err := writeFiles(root, base(), owners{}, stamp.Add(time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if got := tree(t, root); got != before {
 			t.Errorf("%s: the same files were written again:\n%s", name, got)
 		}
 		changed, fresh := change(base()), openRoot(t)
-		if err := errors.Join(writeFiles(root, changed, nil, stamp.Add(time.Minute)), writeFiles(fresh, changed, nil, stamp.Add(time.Minute))); err != nil {
+		if err := errors.Join(writeFiles(root, changed, owners{}, stamp.Add(time.Minute)), writeFiles(fresh, changed, owners{}, stamp.Add(time.Minute))); err != nil {
 			t.Fatal(err)
 		}
 		if got, want := tree(t, root), tree(t, fresh); got != want {
@@ -127,13 +127,13 @@ func TestReadersSeeOldOrNewNeverBoth(t *testing.T) {
 		text := fmt.Appendf(nil, "%d", n)
 		return own(File{Path: "a", Data: text, Mode: 0o644}, File{Path: "b", Data: text, Mode: 0o644})
 	}
-	if err := writeFiles(root, generation(0), nil, stamp); err != nil {
+	if err := writeFiles(root, generation(0), owners{}, stamp); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
 	go func() {
 		for i := 1; i <= 100; i++ {
-			if err := writeFiles(root, generation(i), nil, stamp.Add(time.Duration(i))); err != nil {
+			if err := writeFiles(root, generation(i), owners{}, stamp.Add(time.Duration(i))); err != nil {
 				done <- err
 				return
 			}
@@ -183,22 +183,22 @@ func TestInterruptedWritesAreFinished(t *testing.T) {
 			return errors.Join(r.Mkdir(half, 0o700), r.WriteFile(half+"/a", nil, 0o600))
 		},
 		"new link not renamed": func(r *os.Root) error {
-			return errors.Join(publish(r, half, files, nil), r.Rename(dataLink, newDataLink), r.Symlink(stamp.Format(stampFormat), dataLink))
+			return errors.Join(publish(r, half, files, owners{}), r.Rename(dataLink, newDataLink), r.Symlink(stamp.Format(stampFormat), dataLink))
 		},
-		"swapped, links missing": func(r *os.Root) error { return publish(r, half, files, nil) },
+		"swapped, links missing": func(r *os.Root) error { return publish(r, half, files, owners{}) },
 		"linked, old not removed": func(r *os.Root) error {
-			return errors.Join(publish(r, half, files, nil), link(r, files))
+			return errors.Join(publish(r, half, files, owners{}), link(r, files, owners{}))
 		},
 		"data directory lost": func(r *os.Root) error { return r.RemoveAll(stamp.Format(stampFormat)) },
 		"file cut by a crash": func(r *os.Root) error {
-			return errors.Join(publish(r, half, files, nil), r.WriteFile(half+"/a", nil, 0o644))
+			return errors.Join(publish(r, half, files, owners{}), r.WriteFile(half+"/a", nil, 0o644))
 		},
 	} {
 		root := openRoot(t)
-		if err := errors.Join(writeFiles(root, old, nil, stamp), leave(root)); err != nil {
+		if err := errors.Join(writeFiles(root, old, owners{}, stamp), leave(root)); err != nil {
 			t.Fatal(name, err)
 		}
-		if err := writeFiles(root, files, nil, stamp.Add(time.Minute)); err != nil {
+		if err := writeFiles(root, files, owners{}, stamp.Add(time.Minute)); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
@@ -230,11 +230,11 @@ func TestAFullVolumeKeepsItsOldFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	if err := writeFiles(root, []File{{Path: "a", Data: []byte("1"), Mode: 0o644}}, nil, stamp); err != nil {
+	if err := writeFiles(root, []File{{Path: "a", Data: []byte("1"), Mode: 0o644}}, owners{}, stamp); err != nil {
 		t.Fatal(err)
 	}
 	before := tree(t, root)
-	if err := writeFiles(root, []File{{Path: "a", Data: make([]byte, 1<<20), Mode: 0o644}}, nil, stamp.Add(1)); err == nil {
+	if err := writeFiles(root, []File{{Path: "a", Data: make([]byte, 1<<20), Mode: 0o644}}, owners{}, stamp.Add(1)); err == nil {
 		t.Error("1 MiB fits 64 KiB")
 	}
 	if got := tree(t, root); got != before {
@@ -267,7 +267,7 @@ func TestNoPathLeavesTheVolume(t *testing.T) {
 			rt.Fatal(err)
 		}
 		defer root.Close()
-		if err := writeFiles(root, own(files...), nil, stamp); err != nil {
+		if err := writeFiles(root, own(files...), owners{}, stamp); err != nil {
 			rt.Fatalf("accepted, then refused: %v: %v", files, err)
 		}
 		for _, f := range files {

@@ -27,7 +27,7 @@ func hostPath(src *v1.HostPathVolumeSource) (Mounted, error) {
 	if err := checkHostPath(src.Path, want); err != nil {
 		return Mounted{}, err
 	}
-	return Mounted{Path: src.Path}, nil
+	return Mounted{Path: src.Path, HostIDs: true}, nil
 }
 
 // makeHostPath makes what is not there and may be made. What is there stays, whatever it is.

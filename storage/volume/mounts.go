@@ -22,6 +22,8 @@ type Mount struct {
 	ReadOnly          bool
 	RecursiveReadOnly bool
 	Propagation       v1.MountPropagationMode // never ""; None unless the container asks for another
+	HostIDs           bool                    // as Mounted's
+	FirstID           uint32                  // of what BindSubPaths makes in the volume, as NodeInfo's; 0 with HostIDs
 }
 
 // Mounts is what container c mounts of the pod's volumes vols, in the order of its volumeMounts, as the kubelet
@@ -45,6 +47,10 @@ func Mounts(c *v1.Container, vols map[string]Mounted, env map[string]string, nod
 		if err != nil {
 			return nil, fmt.Errorf("failed to resolve recursive read-only mode: %w", err)
 		}
+		first := node.FirstID
+		if vol.HostIDs {
+			first = 0
+		}
 		mounts = append(mounts, Mount{
 			Volume:            vm.Name,
 			Source:            vol.Path,
@@ -53,6 +59,8 @@ func Mounts(c *v1.Container, vols map[string]Mounted, env map[string]string, nod
 			ReadOnly:          vm.ReadOnly || vol.ReadOnly,
 			RecursiveReadOnly: rro,
 			Propagation:       propagation,
+			HostIDs:           vol.HostIDs,
+			FirstID:           first,
 		})
 	}
 	return mounts, nil

@@ -72,12 +72,12 @@ func (s setup) volume(vol v1.Volume) (Mounted, error) {
 // emptyDir makes an empty directory on the medium, unless it is there already. What a container did to its owner and
 // mode since is left alone.
 func (s setup) emptyDir(name string, medium v1.StorageMedium, limit *resource.Quantity) error {
-	group := fsGroup(s.pod)
+	who := ownersFor(s.pod, s.node.FirstID)
 	switch medium {
 	case v1.StorageMediumDefault:
-		return makeDir(s.dir, name, group)
+		return makeDir(s.dir, name, who)
 	case v1.StorageMediumMemory:
-		return mountTmpfs(filepath.Join(s.dir, name), tmpfs{size: tmpfsSize(s.pod, limit, s.node), group: group})
+		return mountTmpfs(filepath.Join(s.dir, name), tmpfs{size: tmpfsSize(s.pod, limit, s.node), who: who})
 	}
 	return fmt.Errorf("storage medium %q is not supported", medium)
 }
@@ -101,12 +101,16 @@ func (s setup) files(vol v1.Volume, path string) (Mounted, error) {
 		return Mounted{}, fmt.Errorf("open volume: %w", err)
 	}
 	defer root.Close()
+	for i := range files {
+		files[i].UID += int(s.node.FirstID)
+		files[i].GID += int(s.node.FirstID)
+	}
 	for _, nested := range nestedMountpoints(vol.Name, s.pod) {
 		if err := root.MkdirAll(nested, 0o755); err != nil {
 			return Mounted{}, fmt.Errorf("unable to create nested volume mountpoints: %w", err)
 		}
 	}
-	if err := writeFiles(root, files, fsGroup(s.pod), time.Now()); err != nil {
+	if err := writeFiles(root, files, ownersFor(s.pod, s.node.FirstID), time.Now()); err != nil {
 		if s.hasFiles(vol, path) {
 			return mounted, err
 		}

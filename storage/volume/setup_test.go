@@ -127,7 +127,7 @@ func TestVolumesHaveTheKubeletsModesAndMedia(t *testing.T) {
 			}
 		}
 		for name, readOnly := range map[string]bool{"disk": false, "mem": false, "cfg": true, "sec": true} {
-			if got, want := ready[name], (Mounted{filepath.Join(dir, name), readOnly}); got != want {
+			if got, want := ready[name], (Mounted{Path: filepath.Join(dir, name), ReadOnly: readOnly}); got != want {
 				t.Errorf("%s: got %v, want %v", name, got, want)
 			}
 		}

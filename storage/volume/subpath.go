@@ -43,7 +43,7 @@ func BindSubPaths(dir, container string, mounts []Mount) ([]Mount, error) {
 			continue
 		}
 		target := filepath.Join(dir, container, strconv.Itoa(i))
-		if err := makeSubPath(m.Source, m.SubPath); err != nil {
+		if err := makeSubPath(m.Source, m.SubPath, m.FirstID); err != nil {
 			return nil, &SubPathError{"create subPath directory", m.Volume, container, err}
 		}
 		if err := bindSubPath(m, target); err != nil {
@@ -57,7 +57,9 @@ func BindSubPaths(dir, container string, mounts []Mount) ([]Mount, error) {
 // makeSubPath makes the directories of sub that the volume lacks, with the volume's own mode (the kubelet's
 // SafeMakeDir); a setgid volume passes its group on. Each is made and entered through its parent's descriptor, so a
 // container that swaps one for a link changes nothing elsewhere.
-func makeSubPath(volume, sub string) error {
+//
+// first is the owner, as NodeInfo.FirstID; a setgid directory gives its own group.
+func makeSubPath(volume, sub string, first uint32) error {
 	names := strings.Split(sub, "/")
 	parent, found, err := openDeepest(volume, names)
 	if err != nil || found == len(names) {
@@ -80,6 +82,15 @@ func makeSubPath(volume, sub string) error {
 		}
 		parent.Close()
 		parent = dir
+		if made && first != 0 {
+			group := int(first)
+			if info.Mode()&fs.ModeSetgid != 0 {
+				group = -1
+			}
+			if err := dir.Chown(int(first), group); err != nil {
+				return err
+			}
+		}
 		if made {
 			if err := dir.Chmod(info.Mode()); err != nil { // past the umask
 				return err

@@ -42,6 +42,9 @@ type NodeInfo struct {
 	// Token is the service account token that a projection asks for: the same one each time until it must be renewed.
 	// Nil: there are none.
 	Token func(*v1.Pod, *v1.ServiceAccountTokenProjection) (string, error)
+	// FirstID is the host's ID that is 0 in the pod's user namespace; 0: it has the host's. What Setup makes belongs to
+	// the pod's own IDs from the start, which takes no ID-mapped mounts. Owners given elsewhere are the pod's.
+	FirstID uint32
 }
 
 // File is one file of a configMap, secret, downwardAPI or projected volume.
@@ -65,6 +68,7 @@ func (f File) GoString() string { return f.String() }
 type Mounted struct {
 	Path     string
 	ReadOnly bool // containers may not write, whatever their volumeMount says
+	HostIDs  bool // its files have the host's IDs also where the pod has a user namespace
 }
 
 // NotYet says that Shoal knows this kind of volume and does not run it yet.
