@@ -74,7 +74,7 @@ type Daemon struct {
 	set      manifests.Set
 	memory   manifests.Memory
 	declared map[manifests.Key]*v1.Pod // pods that files declare
-	refused  map[manifests.Key]string  // declared pods that are not run, and why
+	refused  map[manifests.Key]string  // declared objects that are not put in force, and why
 	gone     map[types.UID]bool        // pods of which nothing is left on this host
 	used     map[string]int            // objects in each namespace
 	ending   map[string]time.Time      // namespaces that go when they are empty, and since when

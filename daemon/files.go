@@ -42,6 +42,7 @@ func (d *Daemon) accept(set, static manifests.Set) {
 	changedStatic := d.acceptStatic(static)
 	d.set = set
 	d.refusePods()
+	d.refuseEdits()
 	d.reportProblems(before)
 	d.indexFiled()
 	values, changed := d.claims()
