@@ -13,7 +13,7 @@ kind: Pod
 metadata: {name: %s}
 spec:
   terminationGracePeriodSeconds: 0
-  containers: [{name: main, image: "busybox:1.36", command: [sleep, "100000"], resources: {requests: {cpu: "%s"}}}]
+  containers: [{name: main, image: "rootfs:///", command: [sleep, "100000"], resources: {requests: {cpu: "%s"}}}]
 %s---
 `, name, cpus, more)
 }
