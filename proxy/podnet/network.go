@@ -299,10 +299,10 @@ func (n *Network) Check(ctx context.Context) (broken []string, err error) {
 	return broken, errors.Join(errs...)
 }
 
-// attached are the names of the devices that are as they should be. With many
-// pods, asking the kernel once for all was a third of what asking for each cost,
-// and that was half of what an idle daemon did. Those that are not among them,
-// an error included, are looked at one by one, with their pod's lock.
+// attached are the names of the devices that are as they should be. To ask the
+// kernel once for all makes a check of 50 pods take less than half as long. Those
+// that are not among them, after an error all, are looked at one by one, with
+// their pod's lock.
 func (n *Network) attached() map[string]bool {
 	links, _ := n.veths()
 	up := make(map[string]bool, len(links))
