@@ -10,8 +10,8 @@ import (
 func TestADaemonAtRestPublishesAndSavesNothing(t *testing.T) {
 	h := newShoal(t)
 	h.drop("plain.yaml", named("plain"))
-	h.drop("probed.yaml", strings.Replace(named("probed"), "  - name: ", `  - livenessProbe: {exec: {command: ["true"]}, periodSeconds: 3}
-    readinessProbe: {exec: {command: ["true"]}, periodSeconds: 2}
+	h.drop("probed.yaml", strings.Replace(named("probed"), "  - name: ", `  - livenessProbe: {exec: {command: ["true"]}, periodSeconds: 3, timeoutSeconds: 60}
+    readinessProbe: {exec: {command: ["true"]}, periodSeconds: 2, timeoutSeconds: 60}
     name: `, 1))
 	h.ready("plain")
 	h.ready("probed")
@@ -26,7 +26,7 @@ done
 for one in $all; do wait $one; done`, seconds)
 	}
 	saved := func() string {
-		return h.sh(`find /var/lib/shoal /run/shoal -type f -printf '%p %T@ %s\n' | sort`)
+		return h.sh(`find /var/lib/shoal /run/shoal -xdev -type f -printf '%p %T@ %s\n' | sort`)
 	}
 	h.eventually("the start's work ends", func() error {
 		if seen := published("10"); seen != "" {
