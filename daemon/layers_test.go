@@ -37,6 +37,7 @@ var layers = map[string][]string{
 	"daemon/podsecurity": {},
 	"daemon/identity":    {},
 	"daemon/cluster":     {},
+	"daemon/peer":        {"daemon/record", "daemon/cluster"},
 	"daemon/token":       {},
 	"daemon/cure":        {},
 

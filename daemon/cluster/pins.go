@@ -66,6 +66,13 @@ func (p *Pins) Key(node string) ed25519.PublicKey {
 	return p.keys[node]
 }
 
+// Len is how many nodes are known.
+func (p *Pins) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.keys)
+}
+
 // Forget makes a node unknown.
 func (p *Pins) Forget(node string) {
 	p.mu.Lock()

@@ -111,8 +111,8 @@ type tree struct {
 	valid  [Buckets]bool
 }
 
-// bucket is in which part of its record an entry is.
-func (n Name) bucket() uint8 {
+// Bucket is in which part of its record an entry is.
+func (n Name) Bucket() uint8 {
 	text, _ := n.MarshalText()
 	return bucketOf(text)
 }
@@ -123,7 +123,7 @@ func bucketOf(text []byte) uint8 { return sha256.Sum256(text)[0] }
 func (r *Record) put(e Entry) {
 	r.Entries[e.Name] = e
 	if r.tree != nil {
-		r.tree.touch(e.Name.bucket())[e.Name] = struct{}{}
+		r.tree.touch(e.Name.Bucket())[e.Name] = struct{}{}
 	}
 }
 
@@ -131,7 +131,7 @@ func (r *Record) put(e Entry) {
 func (r *Record) remove(name Name) {
 	delete(r.Entries, name)
 	if r.tree != nil {
-		delete(r.tree.touch(name.bucket()), name)
+		delete(r.tree.touch(name.Bucket()), name)
 	}
 }
 
@@ -149,7 +149,7 @@ func (r *Record) Hashes() [Buckets]Hash {
 	if r.tree == nil {
 		r.tree = &tree{}
 		for name := range r.Entries {
-			r.tree.touch(name.bucket())[name] = struct{}{}
+			r.tree.touch(name.Bucket())[name] = struct{}{}
 		}
 	}
 	for b := range r.tree.hashes {
@@ -220,7 +220,7 @@ func (r *Record) Parts(buckets []uint8) Delta {
 	d := r.delta(0)
 	d.Partial, d.Buckets = true, slices.Clone(buckets)
 	for _, e := range r.Entries {
-		if slices.Contains(buckets, e.Name.bucket()) {
+		if slices.Contains(buckets, e.Name.Bucket()) {
 			d.Entries = append(d.Entries, e)
 		}
 	}

@@ -221,3 +221,20 @@ func BenchmarkSign(b *testing.B) {
 		o.publish(Stamp(i), values("k7", fmt.Sprint(i)))
 	}
 }
+
+// TestAValueIsSignedAsItTravels: JSON drops spaces and escapes on its way what
+// would make another content of the same value.
+func TestAValueIsSignedAsItTravels(t *testing.T) {
+	o := owner{New("n1", 1)}
+	sent, err := json.Marshal(o.publish(1, values("a", `{"a":  "<b> & \u003c"}`, "b", "\"\u2028\"")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d Delta
+	if err := json.Unmarshal(sent, &d); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New("n1", 1).MergeSigned(d, isOf("n1")); err != nil {
+		t.Errorf("got %v", err)
+	}
+}

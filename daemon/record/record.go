@@ -99,6 +99,11 @@ func New(node string, incarnation uint64) *Record {
 	return &Record{Node: node, Incarnation: incarnation, Entries: make(map[Name]Entry)}
 }
 
+// Clone is a copy that changes by itself, with the head that is known of it.
+func (r *Record) Clone() *Record {
+	return &Record{Node: r.Node, Incarnation: r.Incarnation, Seq: r.Seq, Floor: r.Floor, Entries: maps.Clone(r.Entries), head: r.head}
+}
+
 // Publish sets or (with a nil value) deletes entries, for the record's owner.
 // What is already so is left out; the delta says what changed, and has no head
 // before the owner gives it one (Sign).
@@ -107,7 +112,7 @@ func (r *Record) Publish(stamp Stamp, values map[Name]json.RawMessage) Delta {
 	d.Head = Head{} // of before
 	for _, name := range slices.SortedFunc(maps.Keys(values), compareNames) {
 		old, had := r.Entries[name]
-		value := values[name]
+		value := Carried(values[name])
 		if bytes.Equal(old.Value, value) && (had || value == nil) {
 			continue
 		}
@@ -118,6 +123,20 @@ func (r *Record) Publish(stamp Stamp, values map[Name]json.RawMessage) Delta {
 	}
 	d.Seq = r.Seq
 	return d
+}
+
+// Carried is a value as JSON carries it: without spaces, and with <, >, &, U+2028
+// and U+2029 escaped. Only such a value is the same to all who hash it; one that
+// is no JSON stays as it is, and can't be sent.
+func Carried(value json.RawMessage) json.RawMessage {
+	if value == nil {
+		return nil
+	}
+	carried, err := json.Marshal(value)
+	if err != nil {
+		return value
+	}
+	return carried
 }
 
 // Since is what changed after seq; all of it when tombstones since then are gone.
@@ -179,7 +198,7 @@ func (r *Record) replace(d Delta) []Name {
 	}
 	var changed []Name
 	for name, old := range r.Entries {
-		if _, still := said[name]; still || d.Partial && !slices.Contains(d.Buckets, name.bucket()) {
+		if _, still := said[name]; still || d.Partial && !slices.Contains(d.Buckets, name.Bucket()) {
 			continue
 		}
 		r.note(name)

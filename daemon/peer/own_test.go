@@ -1,0 +1,159 @@
+package peer
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/shoal-project/shoal/daemon/record"
+)
+
+func TestWhatAHeadOfOnesOwnMeans(t *testing.T) {
+	at := func(incarnation, seq uint64, root byte) record.Head {
+		return record.Head{Node: "n1", Incarnation: incarnation, Seq: seq, Root: record.Hash{root}, Signature: []byte("s")}
+	}
+	for _, tt := range []struct {
+		name       string
+		mine, seen record.Head
+		published  bool
+		want       verdict
+	}{
+		{"an empty store", record.Head{Node: "n1"}, at(1, 5, 1), false, takeBack},
+		{"an old image", at(3, 9, 1), at(4, 2, 2), false, takeBack},
+		{"a lost tail", at(3, 9, 1), at(3, 12, 2), false, takeBack},
+		{"just what is known", at(3, 9, 1), at(3, 9, 1), false, ignore},
+		{"a peer that is behind", at(3, 9, 1), at(3, 5, 2), false, ignore},
+		{"a peer that is behind, later", at(3, 9, 1), at(2, 50, 2), true, ignore},
+		{"somebody publishes here after me", at(3, 9, 1), at(3, 10, 1), true, twin},
+		{"somebody began after me", at(3, 9, 1), at(4, 1, 1), true, twin},
+		{"another content of this moment", at(3, 9, 1), at(3, 9, 2), true, twin},
+		{"another content of the last moment before the start", at(3, 9, 1), at(3, 9, 2), false, twin},
+	} {
+		if got := judge(tt.mine, tt.seen, tt.published); got != tt.want {
+			t.Errorf("%s: got %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestWhatWasWrittenBeforeTheRecordCameBack(t *testing.T) {
+	claim := func(k string) record.Name { return record.Name{Section: record.Claims, Key: k} }
+	decision := func(k string) record.Name { return record.Name{Section: record.Decisions, Key: k} }
+	taken := record.New("n1", 5)
+	taken.Publish(1, map[record.Name]json.RawMessage{claim("a"): []byte(`1`), decision("d"): []byte(`1`), decision("gone"): []byte(`1`)})
+	taken.Publish(1, map[record.Name]json.RawMessage{decision("gone"): nil})
+	own := record.New("n1", 1)
+	own.Publish(1, map[record.Name]json.RawMessage{claim("stored"): []byte(`1`)})
+	loaded := own.Seq
+	own.Publish(7, map[record.Name]json.RawMessage{claim("a"): []byte(`2`), claim("b"): []byte(`2`), claim("stored"): nil,
+		decision("d"): []byte(`2`), decision("e"): []byte(`2`), decision("gone"): []byte(`2`)})
+	got, stamp := drafts(own, loaded, taken)
+	want := map[record.Name]json.RawMessage{claim("a"): []byte(`2`), claim("b"): []byte(`2`), claim("stored"): nil, decision("e"): []byte(`2`)}
+	if !maps.EqualFunc(got, want, func(a, b json.RawMessage) bool { return string(a) == string(b) }) || stamp != 7 {
+		t.Errorf("got %s at %v, want %s", got, stamp, want)
+	}
+}
+
+// restarted is a host that begins with what is stored, and has peers to wait for.
+func restarted(t *testing.T, node string, stored *record.Record) *host {
+	return listens(t, node, func(_ *Config, c *SetConfig) {
+		c.Alone, c.Records = false, map[string]*record.Record{}
+		if stored != nil {
+			c.Records[node] = stored
+		}
+	})
+}
+
+func (h *host) stored(node string) (r *record.Record) {
+	h.set.Read(func(all map[string]*record.Record) { r = all[node].Clone() })
+	return r
+}
+
+func TestAHostTakesItsRecordBack(t *testing.T) {
+	a, b := listens(t, "n1", nil), listens(t, "n2", nil)
+	a.publish(t, "x", `1`)
+	old := a.stored("n1")
+	a.publish(t, "x", `2`, "y", `2`)
+	b.sync(t, a)
+	for name, stored := range map[string]*record.Record{"an empty store": nil, "an old image": old, "all of it": a.stored("n1")} {
+		h := restarted(t, "n1", stored)
+		draft, err := h.set.Publish(9, values("z", `3`))
+		if err != nil || draft.Head.Signature != nil {
+			t.Fatalf("%s: a draft with head %+v, %v", name, draft.Head, err)
+		}
+		before := b.set.Digest()
+		h.sync(t, b)
+		if b.set.Digest() != before {
+			t.Errorf("%s: it published before it was told to", name)
+		}
+		h.set.PublishFirst()
+		h.sync(t, b)
+		same(t, h, b)
+		want := map[string]string{"x": "2", "y": "2", "z": "3"}
+		if got := content(b.set)["n1"]; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: n2 has %v", name, got)
+		}
+		if err := h.set.Twin(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		// The next case begins where this one did.
+		b = listens(t, "n2", nil)
+		b.sync(t, a)
+	}
+}
+
+func TestATwinStopsPublishing(t *testing.T) {
+	a, b := listens(t, "n1", nil), listens(t, "n2", nil)
+	a.publish(t, "x", `1`)
+	b.sync(t, a)
+	image := listens(t, "n1", func(_ *Config, c *SetConfig) {
+		c.Records = map[string]*record.Record{"n1": a.stored("n1")}
+		c.Now = func() time.Time { return time.Now().Add(time.Hour) }
+	})
+	image.publish(t, "x", `2`)
+	image.sync(t, b)
+	a.sync(t, b)
+	if _, err := a.set.Publish(2, values("x", `3`)); !errors.Is(err, ErrTwin) || a.set.Twin() == nil {
+		t.Errorf("the host that was first says %v", err)
+	}
+	a.sync(t, b)
+	if got := content(b.set)["n1"]["x"]; got != `2` {
+		t.Errorf("n2 has %s", got)
+	}
+}
+
+// TestTwoContentsOfOneMomentKeepANodeOut, on every node, and whatever it says
+// later.
+func TestTwoContentsOfOneMomentKeepANodeOut(t *testing.T) {
+	at := func(_ *Config, c *SetConfig) { c.Now = func() time.Time { return time.UnixMilli(7) } }
+	one, two := listens(t, "n1", at), listens(t, "n1", at)
+	b, c, d := listens(t, "n2", nil), listens(t, "n3", nil), listens(t, "n4", nil)
+	one.publish(t, "x", `1`)
+	two.publish(t, "x", `2`)
+	b.sync(t, one)
+	c.sync(t, two)
+	d.sync(t, b)
+	b.sync(t, c)
+	c.sync(t, b)
+	d.sync(t, c)
+	two.publish(t, "x", `3`)
+	c.sync(t, two)
+	for _, h := range []*host{b, c, d} {
+		list := h.set.Clones()
+		if len(list) != 1 || list[0].A.Node != "n1" || content(h.set)["n1"]["x"] == `3` {
+			t.Errorf("%s knows of clones %v and has %v", h.config.Node, list, content(h.set)["n1"])
+		}
+		if h.set.Digest() != b.set.Digest() {
+			t.Errorf("%s and n2 never agree", h.config.Node)
+		}
+	}
+	if _, err := two.set.Publish(1, values("x", `4`)); !errors.Is(err, ErrTwin) {
+		t.Errorf("the clone says %v", err)
+	}
+	b.set.Forget("n1")
+	if len(b.set.Clones()) != 0 || content(b.set)["n1"] != nil {
+		t.Error("it is not forgotten")
+	}
+}
