@@ -45,7 +45,9 @@ func newChooser() chooser {
 // next is with whom, and counts it as begun. It is false if there is nobody.
 func (c *chooser) next(peers []Peer, now time.Time, random *rand.Rand) (Peer, bool) {
 	c.forget(peers)
-	may := func(node string) bool { return !c.busy[node] && !now.Before(c.failed[node].again) && !c.isAlone(node, now) }
+	may := func(node string) bool {
+		return !c.busy[node] && !now.Before(c.failed[node].again) && !c.isAlone(node, now)
+	}
 	byName := make(map[string]Peer, len(peers))
 	var others []string
 	for _, p := range peers {

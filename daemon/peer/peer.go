@@ -82,7 +82,7 @@ type Endpoint struct {
 
 	mu     sync.Mutex
 	chosen chooser
-	served map[string]int // exchanges under way that each node began
+	served map[string]int        // exchanges under way that each node began
 	conns  map[net.Conn]struct{} // that others opened
 }
 
