@@ -1,6 +1,8 @@
 package scope
 
 import (
+	"slices"
+
 	v1 "k8s.io/api/core/v1"
 	resourcehelper "k8s.io/component-helpers/resource"
 	v1qos "k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
@@ -32,14 +34,20 @@ func Slice(qos v1.PodQOSClass) string {
 // SliceResources is what each slice gets when pods are all that run, as the
 // kubelet's setCPUCgroupConfig and setMemoryQoS
 // (pkg/kubelet/cm/qos_container_manager_linux.go): the burstable class weighs as
-// much as its pods' requests together, best effort as little as there is.
+// much as its pods' requests together, best effort as little as there is. Pods
+// that have ended ask for nothing. Unlike with the kubelet an edit that can't be
+// had counts only when it can (KEP-1287's allocated resources): nobody makes his
+// class heavier by asking for what the node hasn't got.
 //
 // shoal.slice keeps the default weight: pods and the host's own services
 // share a busy machine evenly.
 func SliceResources(pods []*v1.Pod, node NodeLimits) map[string]Resources {
 	var cpu, guaranteed, burstable int64
 	for _, pod := range pods {
-		requests := resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{})
+		if pod.Status.Phase == v1.PodSucceeded || pod.Status.Phase == v1.PodFailed {
+			continue
+		}
+		requests := resourcehelper.PodRequests(given(pod), resourcehelper.PodResourcesOptions{})
 		switch QOS(pod) {
 		case v1.PodQOSGuaranteed:
 			guaranteed += requests.Memory().Value()
@@ -62,4 +70,28 @@ func SliceResources(pods []*v1.Pod, node NodeLimits) map[string]Resources {
 		BurstableSlice:  low,
 		BestEffortSlice: {CPUShares: minShares, CPUWeight: weight(minShares), AllowedCPUs: node.SharedCPUs},
 	}
+}
+
+// given is the pod with the requests that it has: while an edit waits, not those
+// that it asks for.
+func given(pod *v1.Pod) *v1.Pod {
+	waits := func(c v1.PodCondition) bool { return c.Type == v1.PodResizePending && c.Status == v1.ConditionTrue }
+	if !slices.ContainsFunc(pod.Status.Conditions, waits) {
+		return pod
+	}
+	has := make(map[string]v1.ResourceList)
+	for _, s := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
+		if s.State.Running != nil {
+			has[s.Name] = s.AllocatedResources
+		}
+	}
+	pod = pod.DeepCopy()
+	for _, list := range [][]v1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if requests, running := has[list[i].Name]; running {
+				list[i].Resources.Requests = requests
+			}
+		}
+	}
+	return pod
 }
