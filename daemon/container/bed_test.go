@@ -308,13 +308,14 @@ func (b *bed) ended(dir string) State {
 // until waits for a condition.
 func (b *bed) until(what string, ok func() bool) {
 	b.Helper()
-	deadline := time.After(20 * time.Second)
+	const patience = time.Minute // a busy machine starts processes slowly
+	deadline := time.After(patience)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-deadline:
-			b.Fatalf("waited 20 s for %s", what)
+			b.Fatalf("waited %v for %s", patience, what)
 		case <-tick.C:
 		}
 	}
