@@ -158,7 +158,7 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 		Objects: d.view, Now: now, Chance: uint64(d.clock.Now()),
 		UID:   func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
 		Filed: func(key manifests.Key) bool { return d.filed[key] },
-		Gone:  func(uid types.UID) bool { return d.gone[uid] },
+		Gone:  d.isGone,
 		Admit: func(p *v1.Pod) error {
 			if why := d.lacksAccount(p); why != "" {
 				return forbidden(podKey(p), why)

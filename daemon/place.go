@@ -191,3 +191,14 @@ func (d *Daemon) refuse(p *v1.Pod) *pod.Rejection {
 	d.rooms.set(p.UID)
 	return nil
 }
+
+// isGone says whether nothing of a pod is left on its host, or there is no such
+// host that could say so: the pod has none yet, or names one that is no node
+// (what upstream's pod garbage collector is for).
+func (d *Daemon) isGone(p *v1.Pod) bool {
+	if p.Spec.NodeName == "" || d.gone[p.UID] {
+		return true
+	}
+	_, known := d.view.Get(manifests.Key{Kind: workload.KindNode.Kind, Name: p.Spec.NodeName})
+	return !known
+}

@@ -46,7 +46,7 @@ type Cluster struct {
 	UID     func(manifests.Key) types.UID // mints a new object's UID
 	Filed   func(manifests.Key) bool      // a file declares that object: no controller takes it over
 	Admit   func(*v1.Pod) error           // fills in what a new pod has from other objects, or says why it may not be; nil admits all
-	Gone    func(types.UID) bool          // nothing of that pod is left on its host
+	Gone    func(*v1.Pod) bool            // nothing of that pod is left on its host, or no host has it
 }
 
 // Change is an object's new state. A pod that is deleted gets its
@@ -129,7 +129,7 @@ func (c Cluster) collect(key manifests.Key, o view.Object) (out Outcome, done bo
 	switch {
 	case isPod && o.GetDeletionTimestamp() != nil:
 		// A pod that a file declares is DeclaredPods' to forget.
-		if ref != nil && !c.Filed(key) && (p.Spec.NodeName == "" || c.Gone(p.UID)) {
+		if ref != nil && !c.Filed(key) && c.Gone(p) {
 			out.change(Forget, o)
 		}
 		return out, true

@@ -159,7 +159,7 @@ func (s *sim) cluster() Cluster {
 			return types.UID(fmt.Sprintf("%s-%d-%d", strings.ToLower(key.Kind), s.count, minted))
 		},
 		Filed: func(key manifests.Key) bool { return s.filed[key] },
-		Gone:  func(uid types.UID) bool { return s.gone[uid] },
+		Gone:  func(p *v1.Pod) bool { return s.gone[p.UID] },
 		Admit: func(*v1.Pod) error {
 			if s.refused != "" {
 				return fmt.Errorf("%s", s.refused)

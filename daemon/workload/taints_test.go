@@ -63,7 +63,7 @@ func TestTaintsDriveOutWhoDoesNotTolerateThem(t *testing.T) {
 			}
 			key := manifests.Key{Kind: "Pod", Namespace: "default", Name: "p"}
 			objects.Apply(view.Change{Key: manifests.Key{Kind: "Node", Name: "n1"}, Object: n}, view.Change{Key: key, Object: p})
-			got := Reconcile(key, Cluster{Objects: objects, Now: now, Filed: func(manifests.Key) bool { return true }, Gone: func(types.UID) bool { return false }})
+			got := Reconcile(key, Cluster{Objects: objects, Now: now, Filed: func(manifests.Key) bool { return true }, Gone: func(*v1.Pod) bool { return false }})
 			goes := len(got.Changes) == 1 && got.Changes[0].Verb == Delete && len(got.Events) == 1 && got.Events[0].Reason == "TaintManagerEviction"
 			if goes != c.goes || len(got.Changes) > 0 && !c.goes {
 				t.Errorf("goes %v, want %v: %+v", goes, c.goes, got)
