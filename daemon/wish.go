@@ -151,8 +151,5 @@ func (d *Daemon) writeNode(key manifests.Key, obj, old view.Object, dryRun bool)
 	}
 	d.publish(map[record.Name]json.RawMessage{d.nodeWishName(): value})
 	d.publishNode()
-	if err := d.store.Flush(); err != nil { // what was answered outlives a kill
-		return apierrors.NewInternalError(err)
-	}
 	return nil
 }

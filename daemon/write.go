@@ -72,10 +72,14 @@ func (w writer) alone(ctx context.Context, begin, end func() error) (err error) 
 	if err := w.d.reread(ctx); err != nil {
 		return err
 	}
-	if e := w.d.do(ctx, func() { err = end() }); e != nil {
-		return e
+	if e := w.d.do(ctx, func() { err = end() }); e != nil || err != nil {
+		return cmp.Or(err, e)
 	}
-	return err
+	// What is answered outlives a kill, also where no file holds it.
+	if err := w.d.store.Flush(); err != nil {
+		return apierrors.NewInternalError(err)
+	}
+	return nil
 }
 
 // write checks a write and writes the file.
