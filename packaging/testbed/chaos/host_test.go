@@ -160,7 +160,8 @@ func (h host) until(limit time.Duration, ok func() string) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			h.t.Fatalf("still after %v:\n%s\n\nshoald said:\n%s", limit, amiss, h.shell("journalctl -q -o short-precise -u shoald -n 150"))
+			h.t.Fatalf("still after %v:\n%s\n\nshoald knows:\n%s\n\nshoald said:\n%s", limit, amiss,
+				h.shell("shoal get pods -A -o wide 2>&1; shoal why 2>&1; shoal manifests 2>&1"), h.shell("journalctl -q -o short-precise -u shoald -n 150"))
 		}
 	}
 }
