@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,6 +81,29 @@ func TestASignalThatFailedWasNotSent(t *testing.T) {
 	got := w.seen.Containers["main"]
 	if got.Current.Killed || !got.Current.Signalled.IsZero() || got.StopFailure == nil {
 		t.Errorf("got %+v, %+v; want no KILL noted, and why", got.Current, got.StopFailure)
+	}
+}
+
+func TestAContainerThatLetsNoSignalsInIsKilledThroughItsCgroup(t *testing.T) {
+	w := newTestWorker(t)
+	w.state.Cgroup = t.TempDir()
+	denied := fmt.Errorf("signal 7 with SIGKILL: %w", syscall.EACCES)
+	if err := w.killCgroup("main", denied); !errors.Is(err, denied) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without the file: %v", err)
+	}
+	kill := filepath.Join(w.state.Cgroup, container.Leaf("main"), "cgroup.kill")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(kill), 0o700), os.WriteFile(kill, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.killCgroup("main", denied); err != nil {
+		t.Error(err)
+	}
+	if got, _ := os.ReadFile(kill); string(got) != "1" {
+		t.Errorf("%q was written", got)
+	}
+	w.agent.cfg.Containers.CgroupManager = "disabled"
+	if err := w.killCgroup("main", denied); err != denied {
+		t.Errorf("in a cgroup of the whole pod: %v", err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/scope"
 )
 
 // terminate sends a container its stop signal; the deciders count the grace.
@@ -51,6 +52,9 @@ func (w *worker) signal(ctx context.Context, do pod.Action, s syscall.Signal, se
 	c := w.seen.Containers[do.Container]
 	a := *c.Current
 	err := w.agent.cfg.Containers.Signal(ctx, w.bundle(do.Container, a.Number), s)
+	if s == syscall.SIGKILL && errors.Is(err, fs.ErrPermission) {
+		err = w.killCgroup(do.Container, err)
+	}
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		w.agent.log.Error("can't signal a container", "pod", w.name(), "container", do.Container, "signal", s.String(), "err", err)
 		c.StopFailure = w.failure(w.pod, reasonFailedKill, err, c.StopFailure)
@@ -60,6 +64,19 @@ func (w *worker) signal(ctx context.Context, do pod.Action, s syscall.Signal, se
 	sent(&a)
 	c.Current, c.StopFailure = &a, nil
 	w.put(do.Container, c)
+}
+
+// killCgroup ends a container whose AppArmor profile lets no signals in
+// (apparmor.d(5), "signal"): the kernel asks no profile when a cgroup is killed.
+func (w *worker) killCgroup(name string, denied error) error {
+	dir := w.containerCgroup(w.state.Cgroup, name)
+	if dir == "" {
+		return denied
+	}
+	if err := scope.Kill(dir); err != nil {
+		return errors.Join(denied, err)
+	}
+	return nil
 }
 
 // saySo records a stop once.

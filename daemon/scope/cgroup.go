@@ -139,6 +139,15 @@ func populated(dir string) (bool, error) {
 	return bytes.Contains(b, []byte("populated 1")), err
 }
 
+// Kill has the kernel end every process in a cgroup (version 2) and below, and
+// does not wait for it. Kernels before 5.14 can't: fs.ErrNotExist.
+func Kill(dir string) error {
+	if err := write(dir, "cgroup.kill", "1"); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("kill cgroup: %w", err)
+	}
+	return nil
+}
+
 // kill ends every process in dir and below and waits until none is left.
 func kill(ctx context.Context, dir string) error {
 	err := write(dir, "cgroup.kill", "1")
