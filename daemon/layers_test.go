@@ -34,13 +34,15 @@ var layers = map[string][]string{
 	"daemon/cpuset":    {},
 	"daemon/userns":    {},
 
-	"daemon/footprint":   {},
-	"daemon/podsecurity": {},
-	"daemon/identity":    {},
-	"daemon/cluster":     {},
-	"daemon/peer":        {"daemon/record", "daemon/cluster"},
-	"daemon/token":       {},
-	"daemon/cure":        {},
+	"daemon/footprint":     {},
+	"daemon/podsecurity":   {},
+	"daemon/identity":      {},
+	"daemon/cluster":       {},
+	"daemon/peer":          {"daemon/record", "daemon/cluster"},
+	"daemon/gossip":        {}, // keys come as bytes
+	"daemon/gossip/memnet": {},
+	"daemon/token":         {},
+	"daemon/cure":          {},
 
 	"daemon/prober":     {"daemon/probe"},
 	"daemon/scope":      {},
