@@ -84,13 +84,13 @@ func TestKeysAreRotatedWithNobodyLost(t *testing.T) {
 	})
 }
 
-// With a stolen key of before a rotation, Serf's own queries would tell the new
-// one to whoever asks, and change keys on all hosts.
+// Amid a rotation, Serf's own queries would tell the new key to whoever has stolen
+// the old one, and change keys on all hosts.
 func TestKeysAreNeitherToldNorChangedOverTheNetwork(t *testing.T) {
 	virtual(t, func(t *testing.T, f *fleet) {
 		hosts := f.hosts(3)
 		for _, g := range hosts {
-			if err := g.Use([][]byte{key(2), key(1)}); err != nil {
+			if err := g.Use([][]byte{key(1), key(2)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -104,8 +104,10 @@ func TestKeysAreNeitherToldNorChangedOverTheNetwork(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Shutdown()
-		// What the others send is closed to it: its own key is not in use.
-		s.Join([]string{at(1).String()}, false)
+		if _, err := s.Join([]string{at(1).String()}, false); err != nil {
+			t.Fatal(err)
+		}
+		f.until("it is a member", time.Minute, func() bool { return s.NumNodes() == 4 && count(hosts[2], gossip.Alive) == 4 })
 		for _, query := range []string{"_serf_list-keys", "_serf_ping", "_serf_conflict"} {
 			q, err := s.Query(query, []byte("n1"), &serf.QueryParam{RequestAck: true, Timeout: 30 * time.Second})
 			if err != nil {

@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -32,6 +31,7 @@ type transport struct {
 	hook    sync.Once
 	config  *memberlist.Config
 	meet    *encounters
+	packets chan *memberlist.Packet
 	streams chan net.Conn
 	closed  chan struct{}
 	once    sync.Once
@@ -45,9 +45,10 @@ type transport struct {
 func newTransport(inner memberlist.NodeAwareTransport, config *memberlist.Config, meet *encounters) *transport {
 	t := &transport{
 		NodeAwareTransport: inner, config: config, meet: meet,
-		streams: make(chan net.Conn), closed: make(chan struct{}), open: make(map[netip.Addr]int),
+		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), closed: make(chan struct{}), open: make(map[netip.Addr]int),
 	}
 	t.ended.Go(t.accept)
+	t.ended.Go(t.receive)
 	return t
 }
 
@@ -99,14 +100,41 @@ func (d noQueries) NotifyMsg(msg []byte) {
 }
 
 func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	return t.NodeAwareTransport.DialTimeout(addr, min(timeout, dialPatience))
+	return sealedOnly(t.NodeAwareTransport.DialTimeout(addr, min(timeout, dialPatience)))
 }
 
 func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	return t.NodeAwareTransport.DialAddressTimeout(addr, min(timeout, dialPatience))
+	return sealedOnly(t.NodeAwareTransport.DialAddressTimeout(addr, min(timeout, dialPatience)))
 }
 
+func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
+
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
+
+// receive hands on packets that may be opened.
+func (t *transport) receive() {
+	for {
+		select {
+		case p := <-t.NodeAwareTransport.PacketCh():
+			if !sealedPacket(p.Buf) {
+				t.unsealed(p.From)
+				continue
+			}
+			select {
+			case t.packets <- p:
+			case <-t.closed:
+				return
+			}
+		case <-t.closed:
+			return
+		}
+	}
+}
+
+// unsealed says, to the library's log, what memberlist would say of a packet.
+func (t *transport) unsealed(from net.Addr) {
+	t.config.Logger.Printf("[ERR] memberlist: Decrypt packet failed: it is not encrypted as packets of a cluster are: from=%s", from)
+}
 
 // accept hands on connections while there are not too many.
 func (t *transport) accept() {
@@ -142,7 +170,7 @@ func (t *transport) admit(conn net.Conn) (*stream, bool) {
 	}
 	t.all++
 	t.open[from]++
-	return &stream{Conn: conn, left: streamMost, end: func() {
+	return &stream{Conn: conn, left: streamMost, closed: func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.all--
@@ -158,28 +186,4 @@ func (t *transport) Shutdown() error {
 	t.once.Do(func() { close(t.closed) })
 	t.ended.Wait()
 	return err
-}
-
-// stream is a connection that somebody opened to us.
-type stream struct {
-	net.Conn
-	left int64
-	once sync.Once
-	end  func()
-}
-
-var errTooLarge = errors.New("more than a full exchange may have")
-
-func (s *stream) Read(b []byte) (int, error) {
-	if s.left <= 0 {
-		return 0, errTooLarge
-	}
-	n, err := s.Conn.Read(b[:min(int64(len(b)), s.left)])
-	s.left -= int64(n)
-	return n, err
-}
-
-func (s *stream) Close() error {
-	s.once.Do(s.end)
-	return s.Conn.Close()
 }
