@@ -163,8 +163,28 @@ func (j job) takeUsers(ctx context.Context, oci string) (container.Users, error)
 		if err := os.Chmod(dir, 0o711); err != nil {
 			return container.Users{}, err
 		}
+		if err := passable(filepath.Dir(dir)); err != nil {
+			return container.Users{}, err
+		}
 	}
 	return container.Users{First: got.First, Length: got.Length}, nil
+}
+
+// passable says which directory on the way down to dir, or dir itself, a pod's
+// own users may not pass through. What is wrong there is not ours to change.
+func passable(dir string) error {
+	for ; ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if mode := info.Mode().Perm(); mode&0o001 == 0 {
+			return fmt.Errorf("%s has mode %#o, and the users of a pod with hostUsers: false must pass through it: chmod o+x %s", dir, mode, dir)
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+	}
 }
 
 // letInVolumes opens the way to a pod's volumes to its own users.
