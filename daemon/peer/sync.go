@@ -9,10 +9,12 @@ import (
 	"github.com/shoal-project/shoal/daemon/record"
 )
 
-// mostRounds is how many messages one exchange may take, mostTries how often a
-// record is asked for that does not come as it was said to be.
+// Bounds of one exchange: how many messages it may take, how many parts of one
+// record (which changes meanwhile), and how often a record is asked for that
+// does not come as it was said to be.
 const (
 	mostRounds = 2048
+	mostParts  = 2 * record.Buckets
 	mostTries  = 4
 )
 
@@ -60,7 +62,8 @@ func (e *Endpoint) Push(ctx context.Context, d record.Delta, peers ...Peer) erro
 // exchange is what is known in the course of one.
 type exchange struct {
 	theirs   summaries
-	tries    map[string]int // how often a node's record was brought
+	promised map[string]Summary // these by node
+	tries    map[string]int     // how often a node's record was brought
 	byHashes map[string]bool
 	owed     wants // what they still want
 	given    map[string]int
@@ -80,7 +83,7 @@ func (e *Endpoint) converse(ctx context.Context, p Peer, out *message) error {
 		}
 		compare := out.Digest != nil
 		if compare {
-			x.theirs = in.Heads
+			x.theirs, x.promised = in.Heads, byNode(in.Heads)
 		}
 		if err := e.learn(x, out, in); err != nil {
 			return e.failed(p, err)
@@ -152,6 +155,9 @@ func (e *Endpoint) learn(x *exchange, out, in *message) error {
 		if x.tries[node]++; x.tries[node] > mostTries {
 			return fmt.Errorf("the record of %s does not become what it is said to be: %w", node, errBroken)
 		}
+		if p := x.promised[node]; p.compare(summaryOf(a.Delta.Head)) > 0 {
+			return fmt.Errorf("it says that it has the record of %s at %d/%d, and gives it at %d/%d", node, p.Incarnation, p.Seq, a.Delta.Incarnation, a.Delta.Seq)
+		}
 		if a.More {
 			x.gather = append(x.gather, node)
 			continue
@@ -203,7 +209,7 @@ func (e *Endpoint) collect(ctx context.Context, p Peer, node string) error {
 		return context.Cause(ctx)
 	}
 	g := e.config.Set.Gather(node)
-	for range mostRounds {
+	for range mostParts {
 		in, err := e.send(ctx, &p, &message{Wants: wants{g.want()}})
 		if err != nil {
 			return err
