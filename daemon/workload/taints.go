@@ -17,15 +17,14 @@ import (
 // or has tolerated it for as long as it wanted to (upstream's taint eviction
 // controller). A static pod is its host's own: it stays.
 func (c Cluster) evictByTaints(p *v1.Pod) (out Outcome) {
-	ended := p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed
-	if ended || p.Spec.NodeName == "" || isStatic(p) {
+	if p.Spec.NodeName == "" {
 		return out
 	}
 	o, ok := c.Objects.Get(manifests.Key{Kind: KindNode.Kind, Name: p.Spec.NodeName})
 	if !ok {
 		return out
 	}
-	at, goes := drivenOutAt(p, o.(*v1.Node).Spec.Taints)
+	at, goes := DrivenOutAt(p, o.(*v1.Node).Spec.Taints)
 	switch {
 	case !goes:
 	case at.After(c.Now):
@@ -37,12 +36,16 @@ func (c Cluster) evictByTaints(p *v1.Pod) (out Outcome) {
 	return out
 }
 
-// drivenOutAt is when taints drive a pod out, if they do: at once where one is
+// DrivenOutAt is when taints of its node drive a pod out, if they do, and it has
+// not ended and is no static pod: at once where one is
 // not tolerated, else when the first toleration with tolerationSeconds has run
 // out. These count from when the taint was added, or the pod placed, if that
 // was later. (Upstream counts from when its controller noticed, and begins
 // anew when that is restarted.)
-func drivenOutAt(p *v1.Pod, taints []v1.Taint) (at time.Time, goes bool) {
+func DrivenOutAt(p *v1.Pod, taints []v1.Taint) (at time.Time, goes bool) {
+	if p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed || isStatic(p) {
+		return at, false
+	}
 	for i := range taints {
 		t := &taints[i]
 		if t.Effect != v1.TaintEffectNoExecute {
