@@ -22,7 +22,7 @@ spec:
     resources: {limits: {cpu: 250m}}
   - name: holds
     image: rootfs:///
-    command: [perl, -e, "$x = 'x' x (50 << 20); $| = 1; print \"holding\\n\"; sleep 1000000"]
+    command: [perl, -e, "open F, '</dev/zero'; sysread F, $x, 50 << 20; $| = 1; print \"holding\\n\"; sleep 1000000"]
   - name: writes
     image: rootfs:///
     command: [sh, -c, "dd if=/dev/zero of=/big bs=1M count=8 conv=fsync 2>&1 && echo written; sleep 1000000"]
