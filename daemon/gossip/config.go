@@ -65,7 +65,7 @@ type Timers struct {
 	PushPull      time.Duration // between full exchanges with one member; 30 s, more above 32 members
 	Reconnect     time.Duration // between tries to reach a failed member; 30 s
 	Forget        time.Duration // until a member that failed or left is dropped from the list; 24 h
-	Reclaim       time.Duration // until a failed member's name may come back from another address; 10 s
+	Reclaim       time.Duration // until a failed member's name may come back from another address; 10 s, and 30 s is the most: memberlist forgets the old one then
 	Rejoin        time.Duration // between tries to reach an address of Join that is no member's; 60 s
 }
 
