@@ -134,6 +134,11 @@ func TestTwoContentsOfOneMomentKeepANodeOut(t *testing.T) {
 	two.publish(t, "x", `2`)
 	b.sync(t, one)
 	c.sync(t, two)
+	pushed := listens(t, "n5", nil)
+	pushed.sync(t, one)
+	if err := two.Push(t.Context(), two.stored("n1").Since(0), pushed.peer); err != nil || len(pushed.set.Clones()) != 1 {
+		t.Errorf("by a push: %v, %v", err, pushed.set.Clones())
+	}
 	d.sync(t, b)
 	b.sync(t, c)
 	c.sync(t, b)
