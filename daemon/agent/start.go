@@ -63,11 +63,13 @@ func (j job) start(ctx context.Context, c *v1.Container, number int) func() {
 // its supervisor ends, and its log rotated.
 func (w *worker) watchContainer(name string, number int) {
 	s, err := w.agent.cfg.Containers.Read(w.bundle(name, number))
+	if err == nil && s.PID != 0 {
+		w.agent.ends.add(s.PID, w.uid)
+	}
 	if err != nil || s.PID == 0 || !s.Supervised {
-		w.poke() // it has ended already
+		w.poke() // it has ended already, or has to be ended
 		return
 	}
-	w.agent.ends.add(s.PID, w.uid)
 	w.agent.ends.add(s.Supervisor, w.uid) // without conmon there is no exit code
 	w.mu.Lock()
 	defer w.mu.Unlock()

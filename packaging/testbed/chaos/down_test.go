@@ -53,6 +53,34 @@ func TestContainersThatEndWhileNoDaemonRuns(t *testing.T) {
 	}
 }
 
+// A container whose supervisor was killed is ended by the next daemon: it is
+// made anew, or goes with its pod, whose end nobody else sees.
+func TestContainersWithoutTheirSupervisorWhileNoDaemonRuns(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	var files []*file
+	var pods []Pod
+	for _, k := range kinds() {
+		if k.name == "deaf" || k.name == "still" {
+			f := &file{kind: k, path: k.name + ".yaml"}
+			h.write(f)
+			files, pods = append(files, f), append(pods, f.pod())
+		}
+	}
+	before := Containers(h.settle(pods), pods)
+	script := "systemctl stop shoald; rm " + manifests + files[0].path
+	for _, c := range before {
+		script += "; kill -9 " + strconv.Itoa(c.Conmon.PID)
+	}
+	h.shell(script + "; systemctl start shoald")
+	after := Containers(h.settle(pods[1:]), pods[1:])
+	for name, c := range after {
+		if c.Number == before[name].Number {
+			t.Errorf("%s runs on without what was written of it", name)
+		}
+	}
+}
+
 // seconds is the host's clock.
 func (h host) seconds() int64 {
 	h.t.Helper()
