@@ -108,7 +108,10 @@ type decoder struct {
 }
 
 func (d *decoder) problem(at mark, path, message, suggestion string) {
-	p := Problem{Pos: Position{File: d.file, Line: at.line, Column: at.col}, Field: path, Message: message, Suggestion: suggestion}
+	p := Problem{
+		Pos:   Position{File: d.file, Line: at.line, Column: at.col},
+		Field: visible(path), Message: visible(message), Suggestion: visible(suggestion),
+	}
 	if len(d.problems) == maxProblems {
 		d.more++
 		return

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Position is a place in a file. Line and column count from 1; columns count
@@ -49,6 +51,23 @@ func (p Problem) Error() string {
 	b.WriteString(p.Message)
 	if p.Suggestion != "" {
 		fmt.Fprintf(&b, " (did you mean %s?)", p.Suggestion)
+	}
+	return b.String()
+}
+
+// visible is text with its control characters as Go writes them (\x1b): a file's
+// keys are told to terminals, and must not move their cursors.
+func visible(text string) string {
+	if !strings.ContainsFunc(text, unicode.IsControl) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
 	}
 	return b.String()
 }

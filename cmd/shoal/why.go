@@ -170,19 +170,29 @@ func (w asker) explain(ctx context.Context, p *v1.Pod) error {
 	return err
 }
 
-// tail is what a container wrote last; nothing if it never ran, or its log is gone.
+// longestTail is how much of a container's log is read, in bytes.
+const longestTail = 64 << 10
+
+// tail is what a container wrote last; nothing if it never ran, or its log is
+// gone. Where the last lines are too long to be read, fewer are: a limit takes
+// away the end, which tells the cause.
 func (w asker) tail(ctx context.Context, p *v1.Pod, c *v1.ContainerStatus) []string {
-	lines, most := int64(20), int64(64<<10)
-	body, err := w.client.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &v1.PodLogOptions{Container: c.Name, TailLines: &lines, LimitBytes: &most}).Stream(ctx)
-	if err != nil {
-		return nil
+	for _, lines := range []int64{20, 5, 1} {
+		most := int64(longestTail)
+		body, err := w.client.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &v1.PodLogOptions{Container: c.Name, TailLines: &lines, LimitBytes: &most}).Stream(ctx)
+		if err != nil {
+			return nil
+		}
+		text, err := io.ReadAll(body)
+		body.Close()
+		if err != nil {
+			return nil
+		}
+		if len(text) < longestTail || lines == 1 {
+			return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+		}
 	}
-	defer body.Close()
-	text, err := io.ReadAll(body)
-	if err != nil {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+	return nil
 }
 
 // wrongFiles are the problems of all files, one a line.

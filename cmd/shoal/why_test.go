@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
@@ -57,5 +58,22 @@ container main (spec.containers[0]): ended, Error
 `
 	if got := must(t, h.shoal("why", "web"), ""); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestWhyFindsTheCauseBehindLongLines(t *testing.T) {
+	h := newHost(t)
+	must(t, h.shoal("apply", "-f", "-"), podYAML)
+	must(t, h.shoal("patch", "pod", "web", "--subresource=status", "--type=merge", "-p", `{"status": {
+		"conditions": [{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}],
+		"containerStatuses": [{"name": "main", "image": "x", "imageID": "x", "ready": false, "restartCount": 1, "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}]}}`), "")
+	o, _ := h.View.Get(manifests.Key{Kind: "Pod", Namespace: "default", Name: "web"})
+	long := "2026-11-21T08:00:00.1Z stderr F " + strings.Repeat("x", 8000) + "\n"
+	if err := h.Pods.Log(o.(*v1.Pod), "main", 0, strings.Repeat(long, 30)+"2026-11-21T08:00:00.2Z stderr F touch: /x: Read-only file system\n"); err != nil {
+		t.Fatal(err)
+	}
+	got := must(t, h.shoal("why", "web"), "")
+	if !strings.Contains(got, "-> spec.containers[0].securityContext.readOnlyRootFilesystem") || len(got) > 4000 {
+		t.Errorf("got %d bytes:\n%s", len(got), got)
 	}
 }

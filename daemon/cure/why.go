@@ -10,10 +10,11 @@ import (
 	v1 "k8s.io/api/core/v1"
 )
 
-// mostLines and mostEvents bound what Why repeats.
+// mostLines, mostEvents and longestLine bound what Why repeats.
 const (
-	mostLines  = 5
-	mostEvents = 6
+	mostLines   = 5
+	mostEvents  = 6
+	longestLine = 500 // characters of what a container wrote
 )
 
 // Why says in a few lines why a pod does not run or is not ready, with what to
@@ -157,8 +158,19 @@ func (w *answer) block(title string, lines []string) {
 	}
 	w.line(1, "%s", title)
 	for _, l := range lines {
-		w.line(2, "%s", l)
+		w.line(2, "%s", shortened(l))
 	}
+}
+
+// shortened is a line with its beginning and its end, where it is too long for
+// people: programs write whole requests, or a megabyte of JSON.
+func shortened(line string) string {
+	r := []rune(line)
+	if len(r) <= longestLine {
+		return line
+	}
+	half := longestLine / 2
+	return fmt.Sprintf("%s ... (%d characters) ... %s", string(r[:half]), len(r)-2*half, string(r[len(r)-half:]))
 }
 
 // cureOf is the cure of what a program wrote before it ended, else of its exit code.
