@@ -97,6 +97,7 @@ func (w *answer) heading() {
 	for _, c := range p.Status.Conditions {
 		if c.Status != v1.ConditionTrue && c.Message != "" && !strings.HasPrefix(c.Message, "containers with ") {
 			w.line(1, "%s: %s", c.Type, c.Message)
+			w.said = append(w.said, c.Message)
 		}
 	}
 }
