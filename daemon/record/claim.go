@@ -12,15 +12,26 @@ type Claim struct {
 	Born     Stamp           `json:"born"`   // since when the object exists without a break; part of its UID
 	// Generation counts the edits of anything but metadata, from 1; 0 in records of versions that did not count.
 	Generation int64 `json:"generation,omitempty"`
+	// History is the last contents of the object, by stamp, the claim's own among
+	// them; none in records of versions that did not remember.
+	History []Edit `json:"history,omitempty"`
 }
 
 // Winner is which of several nodes' claims of one object is in force: the
-// newest edit, and of equal stamps the node whose name sorts first. Claims is
-// by node and not empty.
+// newest edit, by all that the claims know of their contents, and of equal
+// stamps the node whose name sorts first. Claims is by node and not empty.
 func Winner(claims map[string]Claim) (node string, claim Claim) {
+	if len(claims) == 1 {
+		for node, claim = range claims {
+			return node, claim
+		}
+	}
+	var edited Stamp
+	all := edits(claims)
 	for n, c := range claims {
-		if node == "" || c.Edited > claim.Edited || c.Edited == claim.Edited && n < node {
-			node, claim = n, c
+		e, _ := last(c.edit().Hash, all)
+		if at := e.Stamp; node == "" || at > edited || at == edited && n < node {
+			node, claim, edited = n, c, at
 		}
 	}
 	return node, claim

@@ -111,9 +111,9 @@ func TestAFormatOfANewerVersionIsRefusedWithAWord(t *testing.T) {
 
 func TestTheNewestEditWinsAndTheOldestBirthCounts(t *testing.T) {
 	claims := map[string]Claim{
-		"n1": {File: "old", Edited: 5, Born: 3},
-		"n3": {File: "new", Edited: 9, Born: 9},
-		"n2": {File: "same", Edited: 9, Born: 4},
+		"n1": {File: "old", Declared: text("v1"), Edited: 5, Born: 3},
+		"n3": {File: "new", Declared: text("v2"), Edited: 9, Born: 9},
+		"n2": {File: "same", Declared: text("v3"), Edited: 9, Born: 4},
 	}
 	for range 20 { // map order must not matter
 		node, c := Winner(claims)
@@ -123,14 +123,28 @@ func TestTheNewestEditWinsAndTheOldestBirthCounts(t *testing.T) {
 	}
 }
 
+func TestAClockThatIsFarAheadIsNotFollowed(t *testing.T) {
+	wall := time.UnixMilli(1e12)
+	c := NewClock(func() time.Time { return wall })
+	c.Observe(StampAt(wall.Add(24 * time.Hour)))
+	if got := c.Now(); got != StampAt(wall) {
+		t.Errorf("got %s, want the wall clock's %s", got, StampAt(wall))
+	}
+	near := StampAt(wall.Add(MaxAhead - time.Second))
+	c.Observe(near)
+	if got := c.Now(); got != near+1 {
+		t.Errorf("got %s, want %s", got, near+1)
+	}
+}
+
 func TestClockOnlyGrowsWhateverTheWallClockDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		wall := time.Now()
 		c := NewClock(func() time.Time { return wall })
 		a := c.Now()
-		wall = wall.Add(-time.Hour)
+		wall = wall.Add(-MaxAhead / 4)
 		b := c.Now()
-		c.Observe(StampAt(wall.Add(24 * time.Hour)))
+		c.Observe(StampAt(wall.Add(MaxAhead / 2)))
 		far := c.Now()
 		wall = wall.Add(48 * time.Hour)
 		if d := c.Now(); !(a < b && b < far && far < d) || d.Time() != wall.UTC().Truncate(time.Millisecond) {

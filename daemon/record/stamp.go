@@ -42,9 +42,17 @@ func (c *Clock) Now() Stamp {
 	return c.last
 }
 
-// Observe makes later stamps larger than one seen elsewhere.
+// MaxAhead is how far ahead of the wall clock a stamp may be to be followed.
+const MaxAhead = time.Minute
+
+// Observe makes later stamps larger than one seen elsewhere, unless that is more
+// than MaxAhead ahead of the wall clock: one host whose clock is a day ahead does
+// not take all others with it. What must come after such a stamp says so itself
+// (NewEdit).
 func (c *Clock) Observe(s Stamp) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = max(c.last, s)
+	if s < StampAt(c.now().Add(MaxAhead)) {
+		c.last = max(c.last, s)
+	}
 }
