@@ -123,14 +123,20 @@ func last(hash string, all []Edit) (e Edit, is bool) {
 // on many hosts, one after another, and each of them may see it before it hears
 // of the others. An edit to the same content between all that its node knew and
 // itself is one that it did not know, and has the right stamp.
+//
+// It goes back from one copy to the next before it: a content may be come back to
+// several times.
 func first(e Edit, all []Edit) Edit {
-	for again := true; again; {
-		again = false
+	for {
+		var before Edit
 		for _, o := range all {
-			if o.Hash == e.Hash && o.Stamp > e.Over && o.Stamp < e.Stamp {
-				e, again = o, true
+			if o.Hash == e.Hash && o.Stamp > e.Over && o.Stamp < e.Stamp && compareEdits(o, before) > 0 {
+				before = o
 			}
 		}
+		if before.Hash == "" {
+			return e
+		}
+		e = before
 	}
-	return e
 }
