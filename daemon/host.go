@@ -228,6 +228,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Domain:         d.Config.Domain,
 		ResolvConf:     h.resolvConf,
 		Publish:        d.publishStatus,
+		Flush:          d.store.Flush,
 		Took:           func(operation string, t time.Duration) { h.metrics.Took(operation, t) },
 		PullSecrets:    d.pullSecrets,
 		Rules:          pod.Rules{UnsafeSysctls: d.Config.Security.AllowedUnsafeSysctls, AppArmor: container.AppArmorEnabled()},

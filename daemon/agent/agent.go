@@ -70,6 +70,8 @@ type Config struct {
 	// Publish takes a pod's new status, until ctx ends. With gone, nothing of the
 	// pod is left.
 	Publish func(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool)
+	// Flush returns when what was decided is on disk; nil: it is.
+	Flush func() error
 
 	// PullSecrets names the secrets that a pod's images are pulled with.
 	PullSecrets func(*v1.Pod) []v1.LocalObjectReference

@@ -343,9 +343,16 @@ func (a *Agent) takeDown(ctx context.Context, p *v1.Pod, unit string) error {
 	return errors.Join(errs...)
 }
 
-// remove takes away the last traces of a pod: volumes, roots, logs, state.
+// remove takes away the last traces of a pod: volumes, roots, logs, state. That
+// the pod is to go must not be forgotten after that: a pod that is over, and
+// whose file came back meanwhile, would count as one that has run.
 func (a *Agent) remove(ctx context.Context, p *v1.Pod) error {
 	ctx = context.WithoutCancel(ctx)
+	if a.cfg.Flush != nil {
+		if err := a.cfg.Flush(); err != nil {
+			a.log.Error("a pod is removed, and the disk does not take that it was to be", "pod", p.Namespace+"/"+p.Name, "err", err)
+		}
+	}
 	lib := filepath.Join(a.cfg.Lib, string(p.UID))
 	if err := volume.Teardown(ctx, lib); err != nil {
 		return err
