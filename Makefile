@@ -66,7 +66,7 @@ test: deps check deb ## everything: check, again with the race detector, and on 
 test-full: test ## test, then what takes long: all rounds with the race detector, emulated hosts, 200 kills
 	CGO_ENABLED=1 go test -race -timeout 60m -skip '^TestMemory' $(RACY)
 	SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m -run TestFullHosts ./packaging/testbed/bed
-	SHOAL_FULL_HOST=1 SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m -run TestUnderMemoryPressure ./packaging/testbed/enforce
+	SHOAL_FULL_HOST=1 SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m -run "TestUnderMemoryPressure|TestTheStaticPolicy" ./packaging/testbed/enforce
 	$(ON_BED) -count 1 -timeout 30m ./packaging/testbed/chaos -run Storm -kills 200
 
 KILLS ?= 1000
