@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,12 +142,12 @@ func TestPacketsThatAreReplayedOrBrokenChangeNothing(t *testing.T) {
 			from, to netip.AddrPort
 			data     []byte
 		}
-		var taped []packet
-		taping := true
+		var mu sync.Mutex // a tap is called from wherever somebody sends
+		var tape []packet
 		f.net.Tap(func(from, to netip.AddrPort, data []byte) {
-			if taping {
-				taped = append(taped, packet{from, to, bytes.Clone(data)})
-			}
+			mu.Lock()
+			defer mu.Unlock()
+			tape = append(tape, packet{from, to, bytes.Clone(data)})
 		})
 		hosts := f.hosts(3)
 		for i := range 20 {
@@ -166,7 +167,9 @@ func TestPacketsThatAreReplayedOrBrokenChangeNothing(t *testing.T) {
 		f.until("back again", time.Minute, func() bool { return count(hosts[0], gossip.Alive) == 3 && count(hosts[1], gossip.Alive) == 3 })
 		time.Sleep(time.Minute)
 		f.net.Tap(nil)
-		taping = false
+		mu.Lock()
+		taped := tape
+		mu.Unlock()
 		for _, g := range hosts[:2] {
 			got(g)
 		}
