@@ -20,7 +20,7 @@ import (
 
 func newWhy(n *node, streams genericiooptions.IOStreams) *cobra.Command {
 	return &cobra.Command{
-		Use: "why [POD]", Short: "Say why a pod does not run or is not ready, and what to do", Args: cobra.MaximumNArgs(1),
+		Use: "why [POD]", Short: "Say why a pod does not run or is not ready, and what to do", Args: cobra.MaximumNArgs(2),
 		Long: `Say why a pod does not run or is not ready, and what to do: from its status, its events and what its containers wrote last.
 
 Without a name: all pods that are not well, of all namespaces or that of --namespace, and all files that are wrong.`,
@@ -43,7 +43,7 @@ Without a name: all pods that are not well, of all namespaces or that of --names
 				}
 				return w.all(cmd.Context(), namespace)
 			}
-			name, err := podName(args[0])
+			name, err := podName(args)
 			if err != nil {
 				return err
 			}
@@ -53,13 +53,14 @@ Without a name: all pods that are not well, of all namespaces or that of --names
 }
 
 // podName is the name in "web", "pod/web" or "pods/web".
-func podName(arg string) (string, error) {
-	kind, name, ok := strings.Cut(arg, "/")
+func podName(args []string) (string, error) {
+	given := strings.Join(args, "/")
+	kind, name, ok := strings.Cut(given, "/")
 	if !ok {
-		return arg, nil
+		return given, nil
 	}
 	if kind != "pod" && kind != "pods" && kind != "po" || name == "" {
-		return "", fmt.Errorf("%q is no pod: name one (shoal get pods), or give no name to hear of all", arg)
+		return "", fmt.Errorf("%q is no pod: name one (shoal get pods), or give no name to hear of all", given)
 	}
 	return name, nil
 }

@@ -98,6 +98,11 @@ func (w *answer) heading() {
 		if c.Status != v1.ConditionTrue && c.Message != "" && !strings.HasPrefix(c.Message, "containers with ") {
 			w.line(1, "%s: %s", c.Type, c.Message)
 			w.said = append(w.said, c.Message)
+			if c.Type == v1.PodScheduled {
+				for _, cure := range Scheduling(p, c.Message) {
+					w.cure(1, cure)
+				}
+			}
 		}
 	}
 }

@@ -23,9 +23,11 @@ func newLight(p place, s spec, h hostSpec, groups cgroups) (*light, error) {
 			return nil, err
 		}
 	}
-	// The upper directory is the root's own inode: pods run as other users must be able to enter it.
-	if err := os.Chmod(upper, 0o755); err != nil {
-		return nil, err
+	// They are the root's own inode and those of its data: pods run as other users must be able to enter them.
+	for _, dir := range append([]string{upper}, binds(p, h.Name)...) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return nil, err
+		}
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", s.Base, upper, work)
 	if err := unix.Mount("overlay", root, "overlay", 0, options); err != nil {
