@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -38,15 +39,25 @@ var debFile = sync.OnceValues(func() (string, error) {
 	return found[0], nil
 })
 
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// A test waits for half of its time, and 20 hosts at once would each be slow.
+	if err := flag.Set("test.parallel", "3"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
 // host is a host of the test-bed.
 type host struct {
 	*testing.T
 	*bed.Host
 }
 
-// newHost boots a light host for this test alone, without Shoal.
+// newHost boots a light host for this test alone, without Shoal. Tests with hosts run some at once.
 func newHost(t *testing.T) host {
 	t.Helper()
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it boots a host")
 	}
