@@ -57,13 +57,13 @@ func up(name *string, log *slog.Logger) *cobra.Command {
 	var hosts, nested int
 	var smp string
 	var full bool
-	var images []string
+	var images, packages []string
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Make a bed and leave it running",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c := bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log, Images: images, Nested: nested, SMP: smp}
+			c := bed.Config{Hosts: hosts, Name: *name, Detached: true, Log: log, Images: images, Packages: packages, Nested: nested, SMP: smp}
 			if slices.Equal(images, []string{"all"}) {
 				c.Images = bed.ImageNames()
 			}
@@ -82,6 +82,7 @@ func up(name *string, log *slog.Logger) *cobra.Command {
 	cmd.Flags().IntVar(&nested, "nested", 0, "how many light hosts inside each full one: n1/n1, n1/n2, ...")
 	cmd.Flags().StringSliceVar(&images, "images", nil,
 		"serve these images at 10.99.0.1:5000: all, or some of "+strings.Join(bed.ImageNames(), ", "))
+	cmd.Flags().StringSliceVar(&packages, "packages", nil, "Debian packages on light hosts besides what all have")
 	cmd.Flags().BoolVar(&full, "full", false, "QEMU hosts with their own kernel instead of light ones")
 	return cmd
 }

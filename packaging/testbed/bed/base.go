@@ -137,13 +137,14 @@ func makeDisk(ctx context.Context, path, content, size, label string) error {
 	return runTool(exec.CommandContext(ctx, "mke2fs", "-q", "-t", "ext4", "-m", "0", "-L", label, "-d", content, path, size))
 }
 
-// lightBase is the root that all light hosts share.
-func lightBase() recipe {
+// lightBase is the root that all light hosts share, or those that have more packages.
+func lightBase(more ...string) recipe {
+	packages := append(slices.Clone(hostPackages), more...)
 	return recipe{
 		name: "light",
-		text: strings.Join(hostPackages, " ") + suite + hostHook,
+		text: strings.Join(packages, " ") + suite + hostHook,
 		build: func(ctx context.Context, dir string) error {
-			if err := debootstrap(ctx, dir, "minbase", hostPackages, hostHook); err != nil {
+			if err := debootstrap(ctx, dir, "minbase", packages, hostHook); err != nil {
 				return fmt.Errorf("root of light hosts: %w", err)
 			}
 			return nil

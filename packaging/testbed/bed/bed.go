@@ -28,6 +28,7 @@ type Config struct {
 	Hosts    int          // how many: n1, n2, ...; 0 means 1, at most 200
 	Kind     Kind         // of every host
 	Name     string       // empty: one nobody else has
+	Packages []string     // of Debian, on light hosts besides what all have: another root, which takes half a minute to make
 	Images   []string     // what the bed's registry serves, from ImageNames; empty: no registry
 	SMP      string       // a full host's processors as QEMU's -smp has them, "4,threads=2"; empty: 2
 	Nested   int          // how many light hosts inside each full host, see Host.Nested
@@ -69,7 +70,7 @@ func Up(ctx context.Context, c Config) (*Bed, error) {
 	if err := Collect(ctx); err != nil {
 		return nil, fmt.Errorf("remove dead beds: %w", err)
 	}
-	base := lightBase()
+	base := lightBase(c.Packages...)
 	if c.Kind == Full {
 		base = fullBase()
 	}

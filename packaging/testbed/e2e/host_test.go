@@ -8,9 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,25 +17,6 @@ import (
 
 // patience is how long a condition may take on a busy machine.
 const patience = time.Minute
-
-// debFile is the package to test: $SHOAL_DEB, or one that is built from the tree around this package, once.
-var debFile = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("SHOAL_DEB"); path != "" {
-		return filepath.Abs(path)
-	}
-	top, err := filepath.Abs("../../..")
-	if err != nil {
-		return "", err
-	}
-	if out, err := exec.Command("make", "-s", "-C", top, "deb").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("make deb: %w: %s", err, out)
-	}
-	found, err := filepath.Glob(filepath.Join(top, "bin", "shoal_*.deb"))
-	if err != nil || len(found) != 1 {
-		return "", fmt.Errorf("want one package in bin, got %q (%w)", found, err)
-	}
-	return found[0], nil
-})
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -105,7 +84,7 @@ func newShoal(t *testing.T) host {
 // install installs the package, or upgrades to it.
 func (h host) install() {
 	h.Helper()
-	deb, err := debFile()
+	deb, err := bed.Package()
 	if err != nil {
 		h.Fatal(err)
 	}
