@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"log/slog"
 	"os"
@@ -12,7 +13,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/agent"
+	"github.com/shoal-project/shoal/daemon/cluster"
 	"github.com/shoal-project/shoal/daemon/config"
+	"github.com/shoal-project/shoal/daemon/peer"
 	"github.com/shoal-project/shoal/daemon/record"
 )
 
@@ -26,9 +29,14 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 	}
 	defer store.Close()
 	run := filepath.Join(dir, "pods")
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	pins, err := cluster.OpenPins("", func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := &Daemon{
 		Options: Options{Config: &config.Config{Node: "n1"}, Log: slog.New(slog.DiscardHandler)},
-		clock:   record.NewClock(time.Now), store: store, own: record.New("n1", 1),
+		clock:   record.NewClock(time.Now), store: store, records: peer.NewSet(peer.SetConfig{Node: "n1", Key: key, Pins: pins, Alone: true, Now: time.Now}),
 		agent: agent.New(t.Context(), agent.Config{Run: run, Logger: slog.New(slog.DiscardHandler)}),
 	}
 	pod := func(name string, uid types.UID, label string) *v1.Pod {
@@ -41,7 +49,7 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d.own.Publish(d.clock.Now(), map[record.Name]json.RawMessage{{Section: record.Decisions, Key: podKey(p).String()}: value})
+		d.records.Publish(d.clock.Now(), map[record.Name]json.RawMessage{{Section: record.Decisions, Key: podKey(p).String()}: value})
 	}
 	for _, p := range []*v1.Pod{pod("replaced", "new", "host"), pod("same", "same", "host"), pod("unknown", "unknown", "host")} {
 		state, err := json.Marshal(map[string]any{"format": 1, "pod": p})
@@ -59,9 +67,10 @@ func TestPodsThatRunAreAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := make(map[string]string)
-	for name, e := range d.own.Entries {
+	for _, key := range d.records.OwnKeys(record.Decisions) {
+		name := record.Name{Section: record.Decisions, Key: key}
 		var p v1.Pod
-		if err := json.Unmarshal(e.Value, &p); err != nil {
+		if err := json.Unmarshal(d.own(name), &p); err != nil {
 			t.Fatal(name, err)
 		}
 		got[p.Name] = string(p.UID) + " as the " + p.Labels["of"] + " has it"

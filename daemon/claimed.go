@@ -36,7 +36,7 @@ func (c claimed) put(o manifests.Object, value json.RawMessage, generation int64
 // isClaimed says whether the record has the claim that this object of a file
 // makes, with all that follows from it.
 func (d *Daemon) isClaimed(o manifests.Object) bool {
-	if !d.claimed.has(o, d.own.Entries[record.Name{Section: record.Claims, Key: o.Key.String()}].Value) {
+	if !d.claimed.has(o, d.own(record.Name{Section: record.Claims, Key: o.Key.String()})) {
 		return false
 	}
 	if _, isPod := o.Value.(*v1.Pod); isPod && d.declared[o.Key] == nil {

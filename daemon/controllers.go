@@ -241,7 +241,7 @@ func (d *Daemon) putStatus(values map[record.Name]json.RawMessage, key manifests
 // the object's declaration before the controller adopted it.
 func (d *Daemon) dropFile(key manifests.Key) {
 	name := record.Name{Section: record.Claims, Key: key.String()}
-	if d.own.Entries[name].Value == nil {
+	if d.own(name) == nil {
 		return
 	}
 	if err := os.Remove(d.apiFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {

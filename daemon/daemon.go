@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,16 +17,17 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/agent"
 	"github.com/shoal-project/shoal/daemon/api"
+	"github.com/shoal-project/shoal/daemon/cluster"
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/event"
 	"github.com/shoal-project/shoal/daemon/metrics"
+	"github.com/shoal-project/shoal/daemon/peer"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/view"
@@ -63,8 +65,10 @@ type Daemon struct {
 
 	clock   *record.Clock
 	store   *record.Store
-	own     *record.Record
-	records map[string]*record.Record
+	key     ed25519.PrivateKey // the node's
+	pins    *cluster.Pins
+	records *peer.Set
+	arrived *arrivals
 	view    *view.View
 	events  *event.Recorder
 
@@ -179,29 +183,9 @@ func (d *Daemon) openStore() error {
 		return err
 	}
 	d.store = store
-	if d.records, err = store.Load(); err != nil {
+	if err := d.openRecords(); err != nil {
 		return errors.Join(err, store.Close())
 	}
-	if d.cluster = store.Meta("cluster"); d.cluster == "" {
-		d.cluster = uuid.NewString()
-		if err := store.SetMeta("cluster", d.cluster); err != nil {
-			return errors.Join(fmt.Errorf("mint the cluster's id: %w", err), store.Close())
-		}
-	}
-	if err := d.keepName(); err != nil {
-		return errors.Join(err, store.Close())
-	}
-	if d.own = d.records[d.Config.Node]; d.own == nil {
-		d.own = record.New(d.Config.Node, uint64(d.Now().UnixMilli()))
-		d.records[d.Config.Node] = d.own
-	}
-	for _, r := range d.records {
-		for _, e := range r.Entries {
-			d.clock.Observe(e.Stamp)
-		}
-	}
-	d.own.Compact(d.own.Seq)
-	store.Save(d.own.Since(0))
 	if text := store.Meta("manifests"); text != "" {
 		if err := json.Unmarshal([]byte(text), &d.memory); err != nil {
 			d.Log.Error("the last good versions of files can't be read", "err", err)
@@ -251,13 +235,15 @@ func (d *Daemon) start(ctx context.Context) error {
 	for _, c := range workload.SystemPriorityClasses() {
 		all = append(all, classKey(c.Name))
 	}
-	for _, r := range d.records {
-		for name := range r.Entries {
-			if key, err := manifests.ParseKey(name.Key); err == nil {
-				all = append(all, key)
+	d.records.Read(func(records map[string]*record.Record) {
+		for _, r := range records {
+			for name := range r.Entries {
+				if key, err := manifests.ParseKey(name.Key); err == nil {
+					all = append(all, key)
+				}
 			}
 		}
-	}
+	})
 	d.fold(all)
 	d.restorePressure()
 	inhibitor := d.openShutdown(ctx)
@@ -309,7 +295,7 @@ func (d *Daemon) adopt() error {
 		if p.Spec.NodeName != d.Config.Node {
 			continue
 		}
-		if decision := d.own.Entries[name].Value; hasUID(decision, p.UID) {
+		if decision := d.own(name); hasUID(decision, p.UID) {
 			if p = withFound(decision, p); p == nil {
 				continue
 			}
@@ -319,7 +305,7 @@ func (d *Daemon) adopt() error {
 		}
 	}
 	if len(values) > 0 {
-		d.store.Save(d.own.Publish(d.clock.Now(), values))
+		d.say(values)
 	}
 	return nil
 }
@@ -400,6 +386,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 		select {
 		case f := <-d.calls:
 			f()
+		case <-d.arrived.wake:
+			d.takeIn()
 		case <-rest.timer.C:
 			rest.ended()
 		case <-d.unsettled:
@@ -409,7 +397,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 			d.rescan()
 			d.events.Expire()
 			d.publishNode()
-			d.compact()
+			d.records.Compact(tombstones)
 			d.host.podsDecided(d.pods())
 			d.host.check(ctx)
 			d.agent.Refresh(d.tokens.due())
@@ -434,20 +422,6 @@ func (d *Daemon) loop(ctx context.Context) error {
 // compacted away: one object's few, a hundred times over.
 const tombstones = 500
 
-// compact forgets deleted entries when there are many.
-func (d *Daemon) compact() {
-	n := 0
-	for _, e := range d.own.Entries {
-		if e.Value == nil {
-			n++
-		}
-	}
-	if n > tombstones {
-		d.own.Compact(d.own.Seq)
-		d.store.Save(d.own.Since(0))
-	}
-}
-
 // do runs f in the loop and waits for it.
 func (d *Daemon) do(ctx context.Context, f func()) error {
 	done := make(chan struct{})
@@ -462,8 +436,7 @@ func (d *Daemon) do(ctx context.Context, f func()) error {
 
 // publish puts values into this node's record, and what follows into the view.
 func (d *Daemon) publish(values map[record.Name]json.RawMessage) {
-	delta := d.own.Publish(d.clock.Now(), values)
-	d.store.Save(delta)
+	delta := d.say(values)
 	keys := make([]manifests.Key, 0, len(delta.Entries))
 	for _, e := range delta.Entries {
 		if key, err := manifests.ParseKey(e.Name.Key); err == nil {
@@ -530,7 +503,9 @@ func (d *Daemon) fold(keys []manifests.Key) {
 
 // object is what the records say of a key.
 func (d *Daemon) object(key manifests.Key) (view.Object, error) {
-	entries, err := view.Collect(d.records, key)
+	var entries view.Entries
+	var err error
+	d.records.Read(func(records map[string]*record.Record) { entries, err = view.Collect(records, key) })
 	if err != nil {
 		return nil, err
 	}

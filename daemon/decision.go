@@ -26,10 +26,10 @@ import (
 // would bring back what its controller ends.
 func (d *Daemon) ownDecision(key manifests.Key) bool {
 	text := key.String()
-	if d.own.Entries[record.Name{Section: record.Decisions, Key: text}].Value == nil {
+	if d.own(record.Name{Section: record.Decisions, Key: text}) == nil {
 		return false
 	}
-	return key.GroupKind() != podKind || d.own.Entries[record.Name{Section: record.Claims, Key: text}].Value == nil
+	return key.GroupKind() != podKind || d.own(record.Name{Section: record.Claims, Key: text}) == nil
 }
 
 // rewriteDecision puts what a client made of a decided object into force.

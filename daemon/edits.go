@@ -16,7 +16,7 @@ import (
 // they are replaced.
 func (d *Daemon) refuseEdits() {
 	for _, o := range d.inForce() {
-		old := d.own.Entries[record.Name{Section: record.Claims, Key: o.Key.String()}].Value
+		old := d.own(record.Name{Section: record.Claims, Key: o.Key.String()})
 		if o.Key.GroupKind() == podKind || old == nil || d.claimed.has(o, old) {
 			continue
 		}

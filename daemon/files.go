@@ -100,9 +100,9 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 			continue
 		}
 		var old record.Claim
-		had := d.own.Entries[name].Value != nil
+		had := d.own(name) != nil
 		if had {
-			if err := json.Unmarshal(d.own.Entries[name].Value, &old); err != nil {
+			if err := json.Unmarshal(d.own(name), &old); err != nil {
 				d.Log.Error("can't read a claim", "key", text, "err", err)
 			}
 		}
@@ -120,7 +120,7 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 			d.Log.Error("can't write a claim", "key", text, "err", err)
 			continue
 		}
-		if before := d.own.Entries[name].Value; bytes.Equal(before, value) {
+		if before := d.own(name); bytes.Equal(before, value) {
 			value = before
 		}
 		values[name] = value
@@ -133,15 +133,14 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		}
 	}
 	d.claimed.keep(kept)
-	for name, e := range d.own.Entries {
+	for _, key := range d.ownKeys(record.Claims) {
 		switch {
-		case name.Section != record.Claims || e.Value == nil:
-		case kept[name.Key]:
-			delete(d.missing, name.Key)
-		case d.goneForGood(name.Key):
-			values[name] = nil
+		case kept[key]:
+			delete(d.missing, key)
+		case d.goneForGood(key):
+			values[record.Name{Section: record.Claims, Key: key}] = nil
 		default:
-			kept[name.Key] = true // for now
+			kept[key] = true // for now
 		}
 	}
 	return values, append(changed, d.undeclared(kept)...)
@@ -151,11 +150,11 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 // any more.
 func (d *Daemon) undeclared(kept map[string]bool) []manifests.Key {
 	var keys []manifests.Key
-	for name, e := range d.own.Entries {
-		if name.Section != record.Decisions || e.Value == nil || kept[name.Key] {
+	for _, text := range d.ownKeys(record.Decisions) {
+		if kept[text] {
 			continue
 		}
-		if key, err := manifests.ParseKey(name.Key); err == nil && key.GroupKind() == podKind {
+		if key, err := manifests.ParseKey(text); err == nil && key.GroupKind() == podKind {
 			if _, is := d.static.pods[key]; is {
 				continue
 			}

@@ -54,7 +54,7 @@ func (d *Daemon) placePods() (placed bool) {
 	var pods []*v1.Pod
 	for key := range d.waiting.pods {
 		o, ok := d.view.Get(key)
-		if ok && d.own.Entries[record.Name{Section: record.Decisions, Key: key.String()}].Value != nil {
+		if ok && d.own(record.Name{Section: record.Decisions, Key: key.String()}) != nil {
 			pods = append(pods, d.withPriority(o.(*v1.Pod)))
 		}
 	}
@@ -97,7 +97,7 @@ func (d *Daemon) bind(values map[record.Name]json.RawMessage, p *v1.Pod, node st
 	p.Status = v1.PodStatus{Phase: v1.PodPending, QOSClass: p.Status.QOSClass}
 	d.decided(values, workload.Decision{Verb: workload.Update, Key: podKey(p), Pod: p})
 	status := record.Name{Section: record.Status, Key: podKey(p).String()}
-	if d.own.Entries[status].Value != nil {
+	if d.own(status) != nil {
 		values[status] = nil
 	}
 }

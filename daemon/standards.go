@@ -70,7 +70,7 @@ func (d *Daemon) refusePods() {
 // inEffect says whether a pod was made from just this declaration and is there.
 func (d *Daemon) inEffect(o manifests.Object) bool {
 	var claim record.Claim
-	value := d.own.Entries[record.Name{Section: record.Claims, Key: o.Key.String()}].Value
+	value := d.own(record.Name{Section: record.Claims, Key: o.Key.String()})
 	if !d.claimed.has(o, value) && (value == nil || json.Unmarshal(value, &claim) != nil || !bytes.Equal(claim.Declared, o.Declared)) {
 		return false
 	}

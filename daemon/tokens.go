@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/shoal-project/shoal/daemon/api"
-	"github.com/shoal-project/shoal/daemon/identity"
 	"github.com/shoal-project/shoal/daemon/token"
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/manifests"
@@ -48,11 +47,7 @@ type made struct {
 }
 
 func openTokens(d *Daemon) (*tokens, error) {
-	key, err := identity.Open(d.path("var/lib/shoal/identity"))
-	if err != nil {
-		return nil, err
-	}
-	signer, err := token.NewSigner(d.Config.Security.ServiceAccountIssuer, key)
+	signer, err := token.NewSigner(d.Config.Security.ServiceAccountIssuer, d.key)
 	if err != nil {
 		return nil, err
 	}

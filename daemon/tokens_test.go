@@ -207,7 +207,7 @@ func TestANamespaceWhoseOnlyObjectIsReplacedKeepsItsAccount(t *testing.T) {
 	f.now = f.now.Add(settle)
 	f.set = f.reader.Scan()
 	values, _ := f.claims()
-	f.store.Save(f.own.Publish(f.clock.Now(), values))
+	f.say(values)
 	f.fold([]manifests.Key{key, key}) // as when several sections speak of it
 	if f.account("x", "default") != nil {
 		t.Error("an account in a namespace that is gone")

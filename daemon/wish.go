@@ -34,7 +34,7 @@ func (d *Daemon) nodeWishName() record.Name {
 // nodeWish is what the record says. Of one that can't be read (a newer
 // version's) nothing counts, and the next write replaces it.
 func (d *Daemon) nodeWish() (w nodeWish) {
-	value := d.own.Entries[d.nodeWishName()].Value
+	value := d.own(d.nodeWishName())
 	if value == nil {
 		return w
 	}

@@ -165,7 +165,7 @@ func TestGoodNodesConverge(t *testing.T) {
 				m.disk = nil
 				f.start(m) // a lost disk
 			case 4:
-				_, _ = m.set.Compact()
+				m.set.Compact(0)
 			case 5:
 				f.forge(m, i)
 			case 6:

@@ -62,6 +62,7 @@ func (s *Set) Merge(a Answer) (changed bool, err error) {
 	s.total -= s.sizes[d.Node]
 	s.sizes[d.Node] = sizeOf(r)
 	s.total += s.sizes[d.Node]
+	s.config.Store.Save(d)
 	s.config.Changed(d, names)
 	return true, nil
 }

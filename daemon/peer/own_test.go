@@ -122,6 +122,9 @@ func TestATwinStopsPublishing(t *testing.T) {
 	if got := content(b.set)["n1"]["x"]; got != `2` {
 		t.Errorf("n2 has %s", got)
 	}
+	if got := content(a.set)["n1"]["x"]; got != `3` {
+		t.Errorf("what the host decides for itself is lost: it has %s", got)
+	}
 }
 
 // TestTwoContentsOfOneMomentKeepANodeOut, on every node, and whatever it says

@@ -35,11 +35,25 @@ type SetConfig struct {
 	Records map[string]*record.Record // as they were stored; the Set's from now on
 	Alone   bool                      // there are no peers to wait for: publish at once
 	Now     func() time.Time
+	Store   Store // nil: nothing is kept
 	// Changed is called, in order, with what came from elsewhere (or, with the
 	// first publication, from before) and the names that have another value. It
 	// runs under the Set's lock and must not call the Set.
 	Changed func(record.Delta, []record.Name)
 }
+
+// Store keeps records for the next start. It is called under the Set's lock, in
+// the order of changes: a whole record must not come after what follows it.
+type Store interface {
+	Save(record.Delta)
+	Forget(node string)
+}
+
+// nowhere keeps nothing.
+type nowhere struct{}
+
+func (nowhere) Save(record.Delta) {}
+func (nowhere) Forget(string)     {}
 
 // Set is all records that this node knows, its own among them. It takes in what
 // is properly signed by the node that a record is of, whoever brings it. Safe
@@ -74,6 +88,9 @@ const (
 func NewSet(c SetConfig) *Set {
 	if c.Changed == nil {
 		c.Changed = func(record.Delta, []record.Name) {}
+	}
+	if c.Store == nil {
+		c.Store = nowhere{}
 	}
 	s := &Set{config: c, records: make(map[string]*record.Record), sizes: make(map[string]int), clones: make(map[string]Clone)}
 	for node, r := range c.Records {
@@ -124,35 +141,65 @@ func (s *Set) Read(f func(map[string]*record.Record)) {
 	f(s.records)
 }
 
-// Publish changes this node's record: the delta is to be stored, and pushed once
-// it has a signed head. Before PublishFirst it has none. ErrTwin ends it.
+// Own is what this node's record says under a name, nil for nothing.
+func (s *Set) Own(name record.Name) json.RawMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.own.Entries[name].Value
+}
+
+// OwnKeys are the keys in a section of this node's record, in no order.
+func (s *Set) OwnKeys(section record.Section) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var keys []string
+	for name, e := range s.own.Entries {
+		if name.Section == section && e.Value != nil {
+			keys = append(keys, name.Key)
+		}
+	}
+	return keys
+}
+
+// Publish changes this node's record. The delta is to be pushed if it has a
+// signed head; before PublishFirst it has none. With ErrTwin it has none either,
+// and what it says holds on this node alone.
 func (s *Set) Publish(stamp record.Stamp, values map[record.Name]json.RawMessage) (record.Delta, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayPublish(); err != nil {
-		return record.Delta{}, err
-	}
 	d := s.own.Publish(stamp, values)
-	if s.published && len(d.Entries) > 0 {
+	if len(d.Entries) == 0 {
+		return d, nil
+	}
+	err := s.mayPublish()
+	if s.published && err == nil {
 		d.Head = s.sign()
 	}
-	return d, nil
+	s.config.Store.Save(d)
+	return d, err
 }
 
-// Compact forgets this node's tombstones; what is to be stored is all of it.
-func (s *Set) Compact() (record.Delta, error) {
+// Compact forgets this node's tombstones once there are more than so many.
+func (s *Set) Compact(most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayPublish(); err != nil {
-		return record.Delta{}, err
+	n := 0
+	for _, e := range s.own.Entries {
+		if e.Value == nil {
+			n++
+		}
+	}
+	if n <= most || s.mayPublish() != nil {
+		return
 	}
 	s.own.Compact(s.own.Seq)
 	if s.published {
 		s.sign()
 	}
-	return s.own.Since(0), nil
+	s.config.Store.Save(s.own.Since(0))
 }
 
+// mayPublish is ErrTwin if peers are to be told nothing more.
 func (s *Set) mayPublish() error {
 	_, cloned := s.clones[s.config.Node]
 	if s.twin != nil || cloned {
@@ -205,7 +252,9 @@ func (s *Set) publishFirst() {
 	own.Incarnation = incarnation
 	s.own, s.records[s.config.Node], s.base, s.published = own, own, nil, true
 	s.sign()
-	s.config.Changed(own.Since(0), differing(before, own))
+	whole := own.Since(0)
+	s.config.Store.Save(whole)
+	s.config.Changed(whole, differing(before, own))
 }
 
 // differing are the names with other values.
@@ -309,4 +358,5 @@ func (s *Set) Forget(node string) {
 	delete(s.sizes, node)
 	s.digest = nil
 	s.config.Pins.Forget(node)
+	s.config.Store.Forget(node)
 }

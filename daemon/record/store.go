@@ -12,6 +12,7 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // storeFormat is the version of the store's layout. A store of a newer version
@@ -187,6 +188,17 @@ func (s *Store) Save(d Delta) {
 // SaveMeta queues a value for SetMeta.
 func (s *Store) SaveMeta(name, value string) {
 	s.queue <- func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put([]byte(name), []byte(value)) }
+}
+
+// Forget queues that a node's record goes.
+func (s *Store) Forget(node string) {
+	s.queue <- func(tx *bolt.Tx) error {
+		err := tx.Bucket(recordsBucket).DeleteBucket([]byte(node))
+		if errors.Is(err, bolterrors.ErrBucketNotFound) {
+			return nil
+		}
+		return err
+	}
 }
 
 // Flush returns when everything saved before is on disk.

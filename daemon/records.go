@@ -1,0 +1,140 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/shoal-project/shoal/daemon/cluster"
+	"github.com/shoal-project/shoal/daemon/identity"
+	"github.com/shoal-project/shoal/daemon/peer"
+	"github.com/shoal-project/shoal/daemon/record"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// The small values in the store.
+const (
+	metaCluster = "cluster" // the cluster's id
+	metaPins    = "pins"    // the nodes' keys
+)
+
+// openRecords takes all nodes' records, and who they are of, from the store.
+func (d *Daemon) openRecords() error {
+	records, err := d.store.Load()
+	if err != nil {
+		return err
+	}
+	if d.cluster = d.store.Meta(metaCluster); d.cluster == "" {
+		d.cluster = uuid.NewString()
+		if err := d.store.SetMeta(metaCluster, d.cluster); err != nil {
+			return fmt.Errorf("mint the cluster's id: %w", err)
+		}
+	}
+	if err := d.keepName(); err != nil {
+		return err
+	}
+	if d.key, err = identity.Open(d.path("var/lib/shoal/identity")); err != nil {
+		return err
+	}
+	save := func(text string) { d.store.SaveMeta(metaPins, text) }
+	if d.pins, err = cluster.OpenPins(d.store.Meta(metaPins), save); err != nil {
+		d.Log.Error("what was known of the other nodes' keys is lost: each is known by the next one that is seen", "err", err)
+		if d.pins, err = cluster.OpenPins("", save); err != nil {
+			return err
+		}
+	}
+	for _, r := range records {
+		for _, e := range r.Entries {
+			d.clock.Observe(e.Stamp)
+		}
+	}
+	d.arrived = newArrivals()
+	d.records = peer.NewSet(peer.SetConfig{
+		Node: d.Config.Node, Cluster: d.cluster, Key: d.key, Pins: d.pins, Records: records,
+		Alone: true, Now: d.Now, Store: d.store, Changed: d.arrived.add,
+	})
+	return nil
+}
+
+// own is what this node's record says under a name, nil for nothing.
+func (d *Daemon) own(name record.Name) json.RawMessage { return d.records.Own(name) }
+
+// ownKeys are the keys in a section of this node's record.
+func (d *Daemon) ownKeys(section record.Section) []string { return d.records.OwnKeys(section) }
+
+// say puts values into this node's record and returns what is new.
+func (d *Daemon) say(values map[record.Name]json.RawMessage) record.Delta {
+	delta, err := d.records.Publish(d.clock.Now(), values)
+	if err != nil && !errors.Is(err, peer.ErrTwin) { // which is told elsewhere
+		d.Log.Error("can't publish", "err", err)
+	}
+	return delta
+}
+
+// arrivals are deltas on their way to the loop. They come with the records
+// locked, so whoever brings one never waits.
+type arrivals struct {
+	wake chan struct{} // holds one
+
+	mu   sync.Mutex
+	list []arrival
+}
+
+type arrival struct {
+	delta record.Delta
+	names []record.Name // those that have another value
+}
+
+func newArrivals() *arrivals { return &arrivals{wake: make(chan struct{}, 1)} }
+
+func (a *arrivals) add(delta record.Delta, names []record.Name) {
+	if len(names) == 0 {
+		return
+	}
+	a.mu.Lock()
+	a.list = append(a.list, arrival{delta, names})
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (a *arrivals) take() []arrival {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := a.list
+	a.list = nil
+	return list
+}
+
+// takeIn has the view follow what other nodes' records say now.
+func (d *Daemon) takeIn() {
+	var keys []manifests.Key
+	pods := false
+	for _, a := range d.arrived.take() {
+		for _, e := range a.delta.Entries {
+			d.clock.Observe(e.Stamp)
+		}
+		for _, name := range a.names {
+			key, err := manifests.ParseKey(name.Key)
+			if err != nil {
+				continue // a newer version's
+			}
+			keys = append(keys, key)
+			pods = pods || key.GroupKind() == podKind
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	d.fold(keys)
+	if pods {
+		all := d.pods()
+		d.agent.Sync(all)
+		d.host.podsDecided(all)
+	}
+}
