@@ -21,7 +21,7 @@ const module = "github.com/shoal-project/shoal/"
 var layers = map[string][]string{
 	"manifests":        {},
 	"daemon/record":    {},
-	"daemon/view":      {"manifests", "daemon/record"},
+	"daemon/view":      {"manifests", "daemon/record", "daemon/steward"},
 	"daemon/event":     {"manifests", "daemon/view"},
 	"daemon/probe":     {},
 	"daemon/pod":       {"daemon/probe"},

@@ -15,6 +15,7 @@ import (
 // ControllerStatus is the value of an entry in section Status that is an
 // object's controller's.
 type ControllerStatus struct {
+	Term        uint64            `json:"term,omitempty"`        // grows with each steward that takes over, see daemon/steward
 	UID         types.UID         `json:"uid"`                   // of the object that it is about
 	Annotations map[string]string `json:"annotations,omitempty"` // those that the controller writes
 	Status      json.RawMessage   `json:"status"`
@@ -34,49 +35,54 @@ func foldControlled(cluster string, key manifests.Key, e Entries) (Object, error
 	if status == nil {
 		return o, nil
 	}
-	for node, v := range e.Status {
-		var s ControllerStatus
-		if err := json.Unmarshal(v, &s); err != nil {
-			return nil, fmt.Errorf("status of %s by %s: %w", key, node, err)
+	node, err := e.teller(o.GetUID())
+	if node == "" || err != nil {
+		return o, err
+	}
+	var s ControllerStatus
+	if err := json.Unmarshal(e.Status[node].Value, &s); err != nil {
+		return nil, fmt.Errorf("status of %s by %s: %w", key, node, err)
+	}
+	if s.UID != o.GetUID() {
+		return o, nil // of an earlier object of that name
+	}
+	if err := json.Unmarshal(s.Status, status); err != nil {
+		return nil, fmt.Errorf("status of %s by %s: %w", key, node, err)
+	}
+	if len(s.Annotations) > 0 {
+		annotations := maps.Clone(o.GetAnnotations())
+		if annotations == nil {
+			annotations = make(map[string]string)
 		}
-		if s.UID != o.GetUID() {
-			continue // of an earlier object of that name
-		}
-		if err := json.Unmarshal(s.Status, status); err != nil {
-			return nil, fmt.Errorf("status of %s by %s: %w", key, node, err)
-		}
-		if len(s.Annotations) > 0 {
-			annotations := maps.Clone(o.GetAnnotations())
-			if annotations == nil {
-				annotations = make(map[string]string)
-			}
-			maps.Copy(annotations, s.Annotations)
-			o.SetAnnotations(annotations)
-		}
+		maps.Copy(annotations, s.Annotations)
+		o.SetAnnotations(annotations)
 	}
 	return o, nil
 }
 
-// decidedObject is the newest decision on a key, if there is one.
-func decidedObject(key manifests.Key, e Entries) (o Object, err error) {
-	for node, v := range e.Decisions {
-		var one Object
-		switch key.GroupKind() {
-		case apps.SchemeGroupVersion.WithKind("ReplicaSet").GroupKind():
-			one = &apps.ReplicaSet{}
-		case apps.SchemeGroupVersion.WithKind("ControllerRevision").GroupKind():
-			one = &apps.ControllerRevision{}
-		default:
-			return nil, nil // a newer version's
-		}
-		if err := json.Unmarshal(v, one); err != nil {
-			return nil, fmt.Errorf("decision on %s by %s: %w", key, node, err)
-		}
-		one.GetObjectKind().SetGroupVersionKind(apps.SchemeGroupVersion.WithKind(key.Kind))
-		if o == nil || one.GetCreationTimestamp().After(o.GetCreationTimestamp().Time) {
-			o = one
-		}
+// decidedObject is the decision on a key that counts, nil when there is none, or
+// when it says that there is no object.
+func decidedObject(key manifests.Key, e Entries) (Object, error) {
+	var o Object
+	switch key.GroupKind() {
+	case apps.SchemeGroupVersion.WithKind("ReplicaSet").GroupKind():
+		o = &apps.ReplicaSet{}
+	case apps.SchemeGroupVersion.WithKind("ControllerRevision").GroupKind():
+		o = &apps.ControllerRevision{}
+	default:
+		return nil, nil // a newer version's
 	}
+	node, err := e.counts()
+	if node == "" || err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(e.Decisions[node].Value, o); err != nil {
+		return nil, fmt.Errorf("decision on %s by %s: %w", key, node, err)
+	}
+	if o.GetUID() == "" {
+		return nil, nil
+	}
+	o.GetObjectKind().SetGroupVersionKind(apps.SchemeGroupVersion.WithKind(key.Kind))
 	return o, nil
 }
 

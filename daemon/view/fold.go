@@ -28,14 +28,14 @@ func UID(cluster string, key manifests.Key, born record.Stamp) types.UID {
 // Entries is what all records say of one key, by node.
 type Entries struct {
 	Claims    map[string]record.Claim
-	Decisions map[string]json.RawMessage
-	Status    map[string]json.RawMessage
+	Decisions map[string]Said
+	Status    map[string]Said
 }
 
 // Collect gathers what the records say of a key. A claim that can't be read
 // (a newer format) is an error that names its node.
 func Collect(records map[string]*record.Record, key manifests.Key) (Entries, error) {
-	e := Entries{Claims: map[string]record.Claim{}, Decisions: map[string]json.RawMessage{}, Status: map[string]json.RawMessage{}}
+	e := Entries{Claims: map[string]record.Claim{}, Decisions: map[string]Said{}, Status: map[string]Said{}}
 	for node, r := range records {
 		text := key.String()
 		if v := r.Entries[record.Name{Section: record.Claims, Key: text}].Value; v != nil {
@@ -45,11 +45,11 @@ func Collect(records map[string]*record.Record, key manifests.Key) (Entries, err
 			}
 			e.Claims[node] = c
 		}
-		if v := r.Entries[record.Name{Section: record.Decisions, Key: text}].Value; v != nil {
-			e.Decisions[node] = v
+		if v := r.Entries[record.Name{Section: record.Decisions, Key: text}]; v.Value != nil {
+			e.Decisions[node] = Said{v.Value, v.Stamp}
 		}
-		if v := r.Entries[record.Name{Section: record.Status, Key: text}].Value; v != nil {
-			e.Status[node] = v
+		if v := r.Entries[record.Name{Section: record.Status, Key: text}]; v.Value != nil {
+			e.Status[node] = Said{v.Value, v.Stamp}
 		}
 	}
 	return e, nil
@@ -90,11 +90,12 @@ func Fold(cluster string, key manifests.Key, e Entries) (Object, error) {
 	case "Pod":
 		return foldPod(key, e)
 	case "Node":
-		for _, v := range e.Status {
-			node := &v1.Node{}
-			return node, decode(v, node, "Node")
+		said, ok := e.Status[key.Name]
+		if !ok {
+			return nil, nil
 		}
-		return nil, nil
+		node := &v1.Node{}
+		return node, decode(said.Value, node, "Node")
 	}
 	o, err := foldControlled(cluster, key, e)
 	if ns, ok := o.(*v1.Namespace); ok && err == nil {
@@ -103,26 +104,23 @@ func Fold(cluster string, key manifests.Key, e Entries) (Object, error) {
 	return o, err
 }
 
-// foldPod takes the decision of the one node that decided, and the status that
-// the pod's own node published for that UID.
+// foldPod is the decision that counts, with the status of whoever has the pod:
+// its node, and while it has none, who looks for one.
 func foldPod(key manifests.Key, e Entries) (Object, error) {
-	var pod *v1.Pod
-	var teller string // who has its status: its node, and before it has one, who looks for one
-	for node, v := range e.Decisions {
-		p := &v1.Pod{}
-		if err := decode(v, p, "Pod"); err != nil {
-			return nil, fmt.Errorf("decision on %s by %s: %w", key, node, err)
-		}
-		if pod == nil || p.CreationTimestamp.After(pod.CreationTimestamp.Time) {
-			pod, teller = p, cmp.Or(p.Spec.NodeName, node)
-		}
+	node, err := e.counts()
+	if node == "" || err != nil {
+		return nil, err
 	}
-	if pod == nil {
+	pod := &v1.Pod{}
+	if err := decode(e.Decisions[node].Value, pod, "Pod"); err != nil {
+		return nil, fmt.Errorf("decision on %s by %s: %w", key, node, err)
+	}
+	if pod.UID == "" {
 		return nil, nil
 	}
-	if v, ok := e.Status[teller]; ok {
+	if said, ok := e.Status[cmp.Or(pod.Spec.NodeName, node)]; ok {
 		var s PodStatus
-		if err := json.Unmarshal(v, &s); err != nil {
+		if err := json.Unmarshal(said.Value, &s); err != nil {
 			return nil, fmt.Errorf("status of %s: %w", key, err)
 		}
 		if s.UID == pod.UID {
@@ -130,12 +128,6 @@ func foldPod(key manifests.Key, e Entries) (Object, error) {
 		}
 	}
 	return pod, nil
-}
-
-// PodStatus is the value of a pod's entry in section Status.
-type PodStatus struct {
-	UID    types.UID    `json:"uid"` // of the pod that it is about
-	Status v1.PodStatus `json:"status"`
 }
 
 func decode(data []byte, into runtime.Object, kind string) error {

@@ -96,7 +96,7 @@ func DeclaredPods(in Input) []Decision {
 	}
 	for key, decided := range in.Decided {
 		released := decided.Annotations[AnnotationReleased] != "" && decided.DeletionTimestamp == nil
-		if _, ok := in.Declared[key]; ok || released || metav1.GetControllerOf(decided) != nil && !isStatic(decided) {
+		if _, ok := in.Declared[key]; ok || released || metav1.GetControllerOf(decided) != nil && !Static(decided) {
 			continue
 		}
 		switch {
@@ -116,7 +116,7 @@ func create(declared *v1.Pod, in Input, key manifests.Key) *v1.Pod {
 	pod := declared.DeepCopy()
 	pod.UID = in.UID(key)
 	pod.Finalizers = nil
-	if !isStatic(pod) {
+	if !Static(pod) {
 		pod.OwnerReferences = nil
 	}
 	pod.CreationTimestamp = metav1.NewTime(in.Now.Truncate(time.Second))

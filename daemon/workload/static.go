@@ -10,9 +10,9 @@ import (
 	"github.com/shoal-project/shoal/manifests"
 )
 
-// isStatic says whether a pod is a static one. Its node is its controller, so
+// Static says whether a pod is a static one. Its node is its controller, so
 // that no other takes it over, and a file declares it nevertheless.
-func isStatic(p *v1.Pod) bool {
+func Static(p *v1.Pod) bool {
 	ref := metav1.GetControllerOf(p)
 	return p.Annotations[manifests.AnnotationConfigHash] != "" && ref != nil && ref.Kind == KindNode.Kind
 }

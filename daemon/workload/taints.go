@@ -43,7 +43,7 @@ func (c Cluster) evictByTaints(p *v1.Pod) (out Outcome) {
 // was later. (Upstream counts from when its controller noticed, and begins
 // anew when that is restarted.)
 func DrivenOutAt(p *v1.Pod, taints []v1.Taint) (at time.Time, goes bool) {
-	if p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed || isStatic(p) {
+	if p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed || Static(p) {
 		return at, false
 	}
 	for i := range taints {
