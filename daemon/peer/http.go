@@ -33,7 +33,7 @@ const (
 )
 
 // tlsConfigs follow from the keyring that is in use.
-type tlsConfigs struct{ server, client *tls.Config }
+type tlsConfigs struct{ server, client, requests *tls.Config }
 
 // Use makes a keyring the one in use, after a rotation. Connections that were
 // made before end.
@@ -48,10 +48,11 @@ func (e *Endpoint) Use(ring cluster.Keyring) error {
 	if err != nil {
 		return err
 	}
-	server.NextProtos, client.NextProtos = []string{"h2"}, []string{"h2"}
-	e.tls.Store(&tlsConfigs{server, client})
+	requests := client.Clone()
+	server.NextProtos, client.NextProtos, requests.NextProtos = []string{"h2", requestProtocol}, []string{"h2"}, []string{requestProtocol}
+	e.tls.Store(&tlsConfigs{server, client, requests})
 	if e.client != nil {
-		e.client.CloseIdleConnections()
+		e.Close()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -85,8 +86,11 @@ func (e *Endpoint) Serve(ctx context.Context, l net.Listener) error {
 	mux.HandleFunc("POST "+path, e.serve)
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
+	handOver, wait := e.serveRequests(ctx)
+	defer wait()
 	server := &http.Server{
 		Handler: mux, Protocols: protocols,
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){requestProtocol: func(_ *http.Server, c *tls.Conn, _ http.Handler) { handOver(c) }},
 		ReadHeaderTimeout: handshakeTime, ReadTimeout: callTime, WriteTimeout: 2 * callTime, IdleTimeout: idleConn,
 		MaxHeaderBytes: 4 << 10,
 		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 2 * mostServedEach, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10},
@@ -103,7 +107,7 @@ func (e *Endpoint) Serve(ctx context.Context, l net.Listener) error {
 			server.Close()
 		}
 	})
-	err := server.Serve(tls.NewListener(netutil.LimitListener(l, mostConns), &tls.Config{
+	err := server.Serve(tls.NewListener(netutil.LimitListener(watchful{l}, mostConns), &tls.Config{
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return e.tls.Load().server, nil },
 	}))
 	if stop() {
@@ -114,7 +118,10 @@ func (e *Endpoint) Serve(ctx context.Context, l net.Listener) error {
 }
 
 // Close ends the connections that this node opened.
-func (e *Endpoint) Close() { e.client.CloseIdleConnections() }
+func (e *Endpoint) Close() {
+	e.client.CloseIdleConnections()
+	e.requests.CloseIdleConnections()
+}
 
 // track knows the connections that others opened.
 func (e *Endpoint) track(c net.Conn, state http.ConnState) {
@@ -211,16 +218,21 @@ func (e *Endpoint) newClient() *http.Client {
 
 // dial opens a connection whose other end has shown who it is.
 func (e *Endpoint) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return e.dialWith(ctx, network, address, e.tls.Load().client)
+}
+
+func (e *Endpoint) dialWith(ctx context.Context, network, address string, config *tls.Config) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	c := tls.Client(raw, e.tls.Load().client)
+	watchOver(raw)
+	c := tls.Client(raw, config)
 	if err := c.HandshakeContext(ctx); err != nil {
 		raw.Close()
-		return nil, err
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: raw.RemoteAddr(), Err: err}
 	}
 	return c, nil
 }

@@ -58,8 +58,11 @@ type Config struct {
 	// Yield is called when this node is to give up its id for another
 	// (cluster.Meet). Until Cluster says so, nothing is exchanged.
 	Yield func(to cluster.ID, node string)
-	Log   *slog.Logger
-	Now   func() time.Time
+	// Find is where a node listens, "" where that is not known. nil: RoundTrip
+	// reaches nobody.
+	Find func(node string) (address string)
+	Log  *slog.Logger
+	Now  func() time.Time
 }
 
 // ErrRefused says that the other end does not want to talk. Its words follow.
@@ -73,16 +76,19 @@ type caller interface {
 // Endpoint is this node's end of the streams to its peers. Safe for concurrent
 // use.
 type Endpoint struct {
-	config Config
-	caller caller
-	client *http.Client
-	tls    atomic.Pointer[tlsConfigs]
+	config   Config
+	caller   caller
+	client   *http.Client
+	requests *http.Transport
+	handler  atomic.Pointer[http.Handler] // of other nodes' requests
+	tls      atomic.Pointer[tlsConfigs]
 
 	gathers chan struct{} // the right to gather a large record
 
 	mu     sync.Mutex
 	chosen chooser
 	served map[string]int        // exchanges under way that each node began
+	asked  map[string]int        // requests of each node under way
 	conns  map[net.Conn]struct{} // that others opened
 }
 
@@ -95,13 +101,13 @@ func New(c Config) (*Endpoint, error) {
 	if err := e.Use(c.Keyring); err != nil {
 		return nil, err
 	}
-	e.client = e.newClient()
+	e.client, e.requests = e.newClient(), e.newRequests()
 	e.caller = e
 	return e, nil
 }
 
 func newEndpoint(c Config) *Endpoint {
-	return &Endpoint{config: c, chosen: newChooser(), served: make(map[string]int), conns: make(map[net.Conn]struct{}), gathers: make(chan struct{}, 1)}
+	return &Endpoint{config: c, chosen: newChooser(), served: make(map[string]int), asked: make(map[string]int), conns: make(map[net.Conn]struct{}), gathers: make(chan struct{}, 1)}
 }
 
 func (e *Endpoint) hello() hello {
