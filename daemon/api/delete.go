@@ -168,7 +168,7 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t targ
 	if t.Namespaced && t.namespace == "" || t.Kind == "Namespace" {
 		return methodNotAllowed(t.gr(), "deletecollection")
 	}
-	all, err := s.page(t, url.Values{}, match)
+	all, err := pageOf(s.View, t, url.Values{}, match)
 	if err != nil {
 		return err
 	}

@@ -21,9 +21,12 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, t target, q url.Val
 	if err != nil {
 		return err
 	}
-	o, err := s.find(t)
-	if err != nil {
-		return err
+	v, missing, release := s.viewOf(r.Context(), t)
+	defer release()
+	o, ok := v.Get(t.key())
+	warn(w, silent(missing, "its events are missing here"))
+	if !ok {
+		return apierrors.NewNotFound(t.gr(), t.name)
 	}
 	return s.reply(w, f, http.StatusOK, o)
 }
@@ -38,10 +41,13 @@ func (s *Server) collection(w http.ResponseWriter, r *http.Request, t target, q 
 	if err != nil {
 		return err
 	}
+	v, missing, release := s.viewOf(r.Context(), t)
+	defer release()
+	warn(w, silent(missing, "its events are missing here"))
 	if isWatch(r, q) {
-		return s.watch(w, r, t, q, f, match)
+		return s.watch(w, r, t, q, f, match, v)
 	}
-	page, err := s.page(t, q, match)
+	page, err := pageOf(v, t, q, match)
 	if err != nil {
 		return err
 	}
@@ -62,17 +68,17 @@ type position struct {
 	After   string `json:"after"` // namespace/name of the last object shown
 }
 
-func (s *Server) page(t target, q url.Values, match selector) (page, error) {
+func pageOf(v *view.View, t target, q url.Values, match selector) (page, error) {
 	limit, err := intParameter(q, "limit")
 	if err != nil {
 		return page{}, err
 	}
-	all, version := s.View.List(t.groupKind(), t.namespace)
-	if err := s.checkVersion(q, version); err != nil {
+	all, version := v.List(t.groupKind(), t.namespace)
+	if err := checkVersion(q, version); err != nil {
 		return page{}, err
 	}
 	if token := q.Get("continue"); token != "" {
-		from, err := s.parsePosition(token)
+		from, err := parsePosition(v, token)
 		if err != nil {
 			return page{}, err
 		}
@@ -114,7 +120,7 @@ func (p position) String() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func (s *Server) parsePosition(token string) (position, error) {
+func parsePosition(v *view.View, token string) (position, error) {
 	var p position
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err == nil {
@@ -123,7 +129,7 @@ func (s *Server) parsePosition(token string) (position, error) {
 	if err != nil {
 		return p, apierrors.NewBadRequest(fmt.Sprintf("continue key is not valid: %v", err))
 	}
-	if _, _, err := s.View.Since(p.Version); err != nil {
+	if _, _, err := v.Since(p.Version); err != nil {
 		return p, apierrors.NewResourceExpired("The provided continue parameter is too old: list again without it.")
 	}
 	return p, nil
@@ -131,7 +137,7 @@ func (s *Server) parsePosition(token string) (position, error) {
 
 // checkVersion holds a list to the version that the client asks for: a newer
 // one than ours cannot be had (KEP-2340's words), an exact older one is gone.
-func (s *Server) checkVersion(q url.Values, have uint64) error {
+func checkVersion(q url.Values, have uint64) error {
 	rv := q.Get("resourceVersion")
 	match := metav1.ResourceVersionMatch(q.Get("resourceVersionMatch"))
 	if rv == "" || rv == "0" {

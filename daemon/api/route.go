@@ -126,6 +126,11 @@ var missing = map[string]string{
 
 func (s *Server) subresource(w http.ResponseWriter, r *http.Request, t target, q url.Values) error {
 	pod := t.groupKind() == schema.GroupKind{Kind: "Pod"}
+	if pod && (t.sub == "log" || upgrades[t.sub]) {
+		if node := s.elsewhere(t); node != "" {
+			return s.handOver(w, r, node)
+		}
+	}
 	switch {
 	case t.sub == "status" && r.Method == http.MethodGet:
 		return s.get(w, r, t, q)

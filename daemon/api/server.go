@@ -106,7 +106,8 @@ type Config struct {
 	Shoal   Shoal        // nil: /shoal answers 404
 	Usage   Usage        // nil: metrics.k8s.io and stats answer 404
 	Metrics http.Handler // answers /metrics and below; nil: 404
-	Node    string       // this node's name: only its pods have logs and streams here
+	Node    string       // this node's name
+	Nodes   Nodes        // nil: this node is alone
 	Version string       // Shoal's, for /version
 	Now     func() time.Time
 	Ready   func() error // nil: ready from the start
@@ -118,6 +119,8 @@ type Server struct {
 	Config
 	kinds   *kinds
 	mux     *http.ServeMux
+	nodes   *http.ServeMux // what other nodes may ask
+	gather  gatherer
 	tally   tally
 	fields  fieldTypes
 	watches chan struct{} // a slot per watch, log stream or exec
@@ -137,6 +140,7 @@ func New(c Config) *Server {
 		Config:  c,
 		kinds:   loadKinds(),
 		mux:     http.NewServeMux(),
+		nodes:   http.NewServeMux(),
 		watches: make(chan struct{}, maxWatches),
 		calls:   make(chan struct{}, maxCalls),
 	}
@@ -165,6 +169,7 @@ func New(c Config) *Server {
 		s.shoalRoutes()
 	}
 	s.usageRoutes()
+	s.nodeRoutes()
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { s.fail(w, r, errNoSuchPath) })
 	return s
 }
@@ -183,6 +188,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	base, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
+	defer s.gather.close()
 	var handlers sync.WaitGroup
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -101,5 +101,8 @@ func (s *Server) access(r *http.Request, code int, took time.Duration) {
 	if cred, ok := r.Context().Value(peerKey{}).(*unix.Ucred); ok {
 		attrs = append(attrs, slog.Int("peer_pid", int(cred.Pid)), slog.Int("peer_uid", int(cred.Uid)))
 	}
+	if node := callingNode(r.Context()); node != "" {
+		attrs = append(attrs, slog.String("node", node))
+	}
 	s.Log.LogAttrs(r.Context(), level, "api_request", attrs...)
 }

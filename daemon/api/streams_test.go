@@ -53,8 +53,27 @@ func podURL(t *testing.T, config *rest.Config, sub, query string) *url.URL {
 	return u
 }
 
+type (
+	executor func(*rest.Config, *url.URL) (remotecommand.Executor, error)
+	dialer   func(*testing.T, *rest.Config) httpstream.Dialer
+	// serving has the node that runs the pod web, and how to reach its API.
+	serving func(*testing.T) (*client, *rest.Config)
+)
+
+// places are where a pod may run.
+var places = map[string]serving{"here": tcp, "on another node": far}
+
+// everywhere tests with a pod here and one on another node.
+func everywhere[T any](t *testing.T, ways map[string]T, f func(*testing.T, serving, T)) {
+	for place, at := range places {
+		for name, way := range ways {
+			t.Run(name+" "+place, func(t *testing.T) { f(t, at, way) })
+		}
+	}
+}
+
 // executors are client-go's ways to a command's streams.
-var executors = map[string]func(*rest.Config, *url.URL) (remotecommand.Executor, error){
+var executors = map[string]executor{
 	"SPDY": func(c *rest.Config, u *url.URL) (remotecommand.Executor, error) {
 		return remotecommand.NewSPDYExecutor(c, "POST", u)
 	},
@@ -64,21 +83,19 @@ var executors = map[string]func(*rest.Config, *url.URL) (remotecommand.Executor,
 }
 
 func TestAttachGivesInputAndSeesOutput(t *testing.T) {
-	for name, of := range executors {
-		t.Run(name, func(t *testing.T) {
-			_, config := tcp(t)
-			executor, err := of(config, podURL(t, config, "attach", "container=main&stdin=true&stdout=true&stderr=true"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			in := bytes.Repeat([]byte("0123456789abcde\x00"), 1<<16)
-			var out bytes.Buffer
-			err = executor.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: bytes.NewReader(in), Stdout: &out, Stderr: io.Discard})
-			if err != nil || !bytes.Equal(out.Bytes(), in) {
-				t.Errorf("%v; got %d bytes back, want the %d given", err, out.Len(), len(in))
-			}
-		})
-	}
+	everywhere(t, executors, func(t *testing.T, tcp serving, of executor) {
+		_, config := tcp(t)
+		executor, err := of(config, podURL(t, config, "attach", "container=main&stdin=true&stdout=true&stderr=true"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := bytes.Repeat([]byte("0123456789abcde\x00"), 1<<16)
+		var out bytes.Buffer
+		err = executor.StreamWithContext(t.Context(), remotecommand.StreamOptions{Stdin: bytes.NewReader(in), Stdout: &out, Stderr: io.Discard})
+		if err != nil || !bytes.Equal(out.Bytes(), in) {
+			t.Errorf("%v; got %d bytes back, want the %d given", err, out.Len(), len(in))
+		}
+	})
 }
 
 // sizeQueue is a terminal that is resized once.
@@ -87,44 +104,42 @@ type sizeQueue chan *remotecommand.TerminalSize
 func (q sizeQueue) Next() *remotecommand.TerminalSize { return <-q }
 
 func TestAttachEndsWithItsClientAndPassesSizesOn(t *testing.T) {
-	for name, of := range executors {
-		t.Run(name, func(t *testing.T) {
-			c, config := tcp(t)
-			executor, err := of(config, podURL(t, config, "attach", "stdout=true&tty=true"))
-			if err != nil {
-				t.Fatal(err)
+	everywhere(t, executors, func(t *testing.T, tcp serving, of executor) {
+		c, config := tcp(t)
+		executor, err := of(config, podURL(t, config, "attach", "stdout=true&tty=true"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, leave := context.WithCancel(t.Context())
+		sizes := make(sizeQueue, 1)
+		sizes <- &remotecommand.TerminalSize{Width: 101, Height: 37}
+		r, w := io.Pipe()
+		ended := make(chan error, 1)
+		go func() {
+			ended <- executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: w, Tty: true, TerminalSizeQueue: sizes})
+		}()
+		line := make([]byte, 64)
+		if n, err := r.Read(line); err != nil || string(line[:n]) != "no input\n" {
+			t.Errorf("output: %q, %v", line[:n], err)
+		}
+		eventually(t, func() error {
+			if got := fmt.Sprint(c.Pods.Sizes()); got != "[{101 37}]" {
+				return fmt.Errorf("sizes: %s", got)
 			}
-			ctx, leave := context.WithCancel(t.Context())
-			sizes := make(sizeQueue, 1)
-			sizes <- &remotecommand.TerminalSize{Width: 101, Height: 37}
-			r, w := io.Pipe()
-			ended := make(chan error, 1)
-			go func() {
-				ended <- executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: w, Tty: true, TerminalSizeQueue: sizes})
-			}()
-			line := make([]byte, 64)
-			if n, err := r.Read(line); err != nil || string(line[:n]) != "no input\n" {
-				t.Errorf("output: %q, %v", line[:n], err)
-			}
-			eventually(t, func() error {
-				if got := fmt.Sprint(c.Pods.Sizes()); got != "[{101 37}]" {
-					return fmt.Errorf("sizes: %s", got)
-				}
-				return nil
-			})
-			leave()
-			close(sizes)
-			if err := <-ended; !errors.Is(err, context.Canceled) {
-				t.Errorf("the client ended with %v", err)
-			}
-			eventually(t, func() error { // Serve waits for handlers too, and would hang
-				if n := c.Pods.Attached(); n != 0 {
-					return fmt.Errorf("%d attached", n)
-				}
-				return nil
-			})
+			return nil
 		})
-	}
+		leave()
+		close(sizes)
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the client ended with %v", err)
+		}
+		eventually(t, func() error { // Serve waits for handlers too, and would hang
+			if n := c.Pods.Attached(); n != 0 {
+				return fmt.Errorf("%d attached", n)
+			}
+			return nil
+		})
+	})
 }
 
 // eventually waits for a condition.
@@ -172,7 +187,7 @@ func TestStreamsThatCantBe(t *testing.T) {
 }
 
 // dialers are client-go's ways to a port.
-var dialers = map[string]func(*testing.T, *rest.Config) httpstream.Dialer{
+var dialers = map[string]dialer{
 	"SPDY": func(t *testing.T, c *rest.Config) httpstream.Dialer {
 		transport, upgrader, err := spdy.RoundTripperFor(c)
 		if err != nil {
@@ -241,70 +256,66 @@ func serveTCP(t *testing.T, f func(*net.TCPConn)) (port string) {
 }
 
 func TestManyForwardedConnectionsAtOnceCarryTheirOwnBytes(t *testing.T) {
-	for name, dialer := range dialers {
-		t.Run(name, func(t *testing.T) {
-			_, config := tcp(t)
-			// The answer comes only after the request has ended: half-closed connections work.
-			port := serveTCP(t, func(c *net.TCPConn) {
-				all, err := io.ReadAll(c)
-				if err == nil {
-					c.Write(bytes.ToUpper(all))
+	everywhere(t, dialers, func(t *testing.T, tcp serving, dialer dialer) {
+		_, config := tcp(t)
+		// The answer comes only after the request has ended: half-closed connections work.
+		port := serveTCP(t, func(c *net.TCPConn) {
+			all, err := io.ReadAll(c)
+			if err == nil {
+				c.Write(bytes.ToUpper(all))
+			}
+		})
+		addr := forward(t, dialer(t, config), port)
+		var wait sync.WaitGroup
+		for i := range 30 {
+			wait.Go(func() {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer c.Close()
+				sent := strings.Repeat(fmt.Sprintf("connection %d\n", i), 5000)
+				io.WriteString(c, sent)
+				c.(*net.TCPConn).CloseWrite()
+				got, err := io.ReadAll(c)
+				if err != nil || string(got) != strings.ToUpper(sent) {
+					t.Errorf("connection %d: %v, %d bytes of %d", i, err, len(got), len(sent))
 				}
 			})
-			addr := forward(t, dialer(t, config), port)
-			var wait sync.WaitGroup
-			for i := range 30 {
-				wait.Go(func() {
-					c, err := net.Dial("tcp", addr)
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					defer c.Close()
-					sent := strings.Repeat(fmt.Sprintf("connection %d\n", i), 5000)
-					io.WriteString(c, sent)
-					c.(*net.TCPConn).CloseWrite()
-					got, err := io.ReadAll(c)
-					if err != nil || string(got) != strings.ToUpper(sent) {
-						t.Errorf("connection %d: %v, %d bytes of %d", i, err, len(got), len(sent))
-					}
-				})
-			}
-			wait.Wait()
-		})
-	}
+		}
+		wait.Wait()
+	})
 }
 
 func TestARefusedPortIsToldOnTheErrorStream(t *testing.T) {
-	for name, dialer := range dialers {
-		t.Run(name, func(t *testing.T) {
-			_, config := tcp(t)
-			conn, _, err := dialer(t, config).Dial("portforward.k8s.io")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
-			fault, data := pair(t, conn, "1", "1") // port 1: nobody listens
-			got, err := io.ReadAll(fault)
-			want := "error forwarding port 1 to pod default/web: dial tcp 127.0.0.1:1: connect: connection refused"
-			if err != nil || string(got) != want {
-				t.Errorf("error stream: got %q (%v), want %q", got, err, want)
-			}
-			if got, err := io.ReadAll(data); err != nil || len(got) != 0 {
-				t.Errorf("data stream: %q, %v", got, err)
-			}
-			// The others go on.
-			port := serveTCP(t, func(c *net.TCPConn) { io.WriteString(c, "hello") })
-			fault, data = pair(t, conn, port, "2")
-			if got, _ := io.ReadAll(data); string(got) != "hello" {
-				t.Errorf("after a refused one: got %q", got)
-			}
-			data.Close() // until then the connection is half open
-			if got, _ := io.ReadAll(fault); len(got) != 0 {
-				t.Errorf("after a refused one: error %q", got)
-			}
-		})
-	}
+	everywhere(t, dialers, func(t *testing.T, tcp serving, dialer dialer) {
+		_, config := tcp(t)
+		conn, _, err := dialer(t, config).Dial("portforward.k8s.io")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fault, data := pair(t, conn, "1", "1") // port 1: nobody listens
+		got, err := io.ReadAll(fault)
+		want := "error forwarding port 1 to pod default/web: dial tcp 127.0.0.1:1: connect: connection refused"
+		if err != nil || string(got) != want {
+			t.Errorf("error stream: got %q (%v), want %q", got, err, want)
+		}
+		if got, err := io.ReadAll(data); err != nil || len(got) != 0 {
+			t.Errorf("data stream: %q, %v", got, err)
+		}
+		// The others go on.
+		port := serveTCP(t, func(c *net.TCPConn) { io.WriteString(c, "hello") })
+		fault, data = pair(t, conn, port, "2")
+		if got, _ := io.ReadAll(data); string(got) != "hello" {
+			t.Errorf("after a refused one: got %q", got)
+		}
+		data.Close() // until then the connection is half open
+		if got, _ := io.ReadAll(fault); len(got) != 0 {
+			t.Errorf("after a refused one: error %q", got)
+		}
+	})
 }
 
 // pair opens the streams of one connection.
@@ -347,12 +358,12 @@ func TestOddStreamsAreRefusedOneByOne(t *testing.T) {
 }
 
 func TestConnectionsEndWithTheirClient(t *testing.T) {
-	for name, dialer := range dialers {
+	everywhere(t, dialers, func(t *testing.T, tcp serving, dialer dialer) {
 		for how, leave := range map[string]func(httpstream.Connection, httpstream.Stream){
 			"closes":            func(c httpstream.Connection, _ httpstream.Stream) { c.Close() },
 			"resets one stream": func(_ httpstream.Connection, s httpstream.Stream) { s.Reset() },
 		} {
-			t.Run(name+" "+how, func(t *testing.T) {
+			t.Run(how, func(t *testing.T) {
 				_, config := tcp(t)
 				gone := make(chan struct{})
 				port := serveTCP(t, func(c *net.TCPConn) {
@@ -380,7 +391,7 @@ func TestConnectionsEndWithTheirClient(t *testing.T) {
 				}
 			})
 		}
-	}
+	})
 }
 
 func TestEphemeralContainersAreOnlyAdded(t *testing.T) {

@@ -65,12 +65,16 @@ func (s *Server) usage(w http.ResponseWriter, r *http.Request, t target, q url.V
 	if err != nil {
 		return err
 	}
+	if node := s.measuredBy(t); node != "" {
+		return s.handOver(w, r, node)
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), measuring)
 	defer cancel()
-	all, err := s.measured(ctx, t)
+	all, missing, err := s.measuredAnywhere(ctx, t)
 	if err != nil {
 		return err
 	}
+	warn(w, silent(missing, "what it uses is missing here"))
 	items := []view.Object{}
 	for _, o := range all {
 		if match(o) && (t.name == "" || t.name == o.GetName()) && (t.namespace == "" || t.namespace == o.GetNamespace()) {
@@ -105,36 +109,54 @@ func objectsOf[T view.Object](list []T, gvk schema.GroupVersionKind) []view.Obje
 	return objects
 }
 
-// usageRoutes are the kubelet's own paths, and those by which its clients reach
-// it through the apiserver.
+// usageRoutes are the kubelet's own paths.
 func (s *Server) usageRoutes() {
 	if s.Usage != nil {
 		s.mux.HandleFunc("GET /stats/summary", answer(s, s.Usage.Summary))
-		s.mux.HandleFunc("GET /api/v1/nodes/{node}/proxy/stats/summary", s.onThisNode(answer(s, s.Usage.Summary)))
+	}
+	if s.Metrics != nil {
+		s.mux.Handle("/metrics", s.Metrics)
+		s.mux.Handle("/metrics/", s.Metrics)
+	}
+	s.proxyRoutes(s.mux)
+}
+
+// proxyRoutes are a kubelet's paths as its clients reach them through the
+// apiserver.
+func (s *Server) proxyRoutes(mux *http.ServeMux) {
+	if s.Usage != nil {
+		mux.HandleFunc("GET /api/v1/nodes/{node}/proxy/stats/summary", s.onItsNode(answer(s, s.Usage.Summary)))
 	}
 	if s.Metrics == nil {
 		return
 	}
-	s.mux.Handle("/metrics", s.Metrics)
-	s.mux.Handle("/metrics/", s.Metrics)
 	through := func(w http.ResponseWriter, r *http.Request) {
 		r = r.Clone(r.Context())
 		r.URL.Path = strings.TrimSuffix("/metrics/"+r.PathValue("page"), "/")
 		s.Metrics.ServeHTTP(w, r)
 	}
-	s.mux.HandleFunc("GET /api/v1/nodes/{node}/proxy/metrics", s.onThisNode(through))
-	s.mux.HandleFunc("GET /api/v1/nodes/{node}/proxy/metrics/{page}", s.onThisNode(through))
+	mux.HandleFunc("GET /api/v1/nodes/{node}/proxy/metrics", s.onItsNode(through))
+	mux.HandleFunc("GET /api/v1/nodes/{node}/proxy/metrics/{page}", s.onItsNode(through))
 }
 
-// onThisNode answers for this node alone; a kubelet may be named with its port.
-func (s *Server) onThisNode(next http.HandlerFunc) http.HandlerFunc {
+// onItsNode has the node answer that a path names; a kubelet may be named with
+// its port.
+func (s *Server) onItsNode(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		name, _, _ := strings.Cut(r.PathValue("node"), ":")
-		if name != s.Node {
-			s.fail(w, r, apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, name))
+		var err error
+		switch {
+		case name == s.Node:
+			next(w, r)
 			return
+		case s.isNode(name):
+			err = s.handOver(w, r, name)
+		default:
+			err = apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, name)
 		}
-		next(w, r)
+		if err != nil {
+			s.fail(w, r, err)
+		}
 	}
 }
 

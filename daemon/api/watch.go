@@ -49,7 +49,7 @@ type watchOptions struct {
 	timeout   time.Duration
 }
 
-func (s *Server) watchOptions(q url.Values) (watchOptions, error) {
+func watchOptionsOf(q url.Values, v *view.View) (watchOptions, error) {
 	o := watchOptions{bookmarks: boolParameter(q, "allowWatchBookmarks"), timeout: watchTime}
 	seconds, err := intParameter(q, "timeoutSeconds")
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Server) watchOptions(q url.Values) (watchOptions, error) {
 		o.replay = boolParameter(q, "sendInitialEvents")
 		o.mark = o.replay && o.bookmarks
 		if !o.replay && (rv == "" || rv == "0") {
-			o.version = s.View.Version()
+			o.version = v.Version()
 			return o, nil
 		}
 	} else if match != "" {
@@ -81,13 +81,13 @@ func (s *Server) watchOptions(q url.Values) (watchOptions, error) {
 		return o, badParameter("resourceVersion", err)
 	}
 	if o.replay {
-		return o, s.checkVersion(url.Values{"resourceVersion": {rv}}, s.View.Version())
+		return o, checkVersion(url.Values{"resourceVersion": {rv}}, v.Version())
 	}
 	return o, nil
 }
 
-func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target, q url.Values, f form, match selector) error {
-	o, err := s.watchOptions(q)
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target, q url.Values, f form, match selector, v *view.View) error {
+	o, err := watchOptionsOf(q, v)
 	if err != nil {
 		return err
 	}
@@ -101,12 +101,12 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, t target, q url.V
 	w.WriteHeader(http.StatusOK)
 	version := o.version
 	if o.replay {
-		if version, err = c.replay(s.View, o.mark); err != nil {
+		if version, err = c.replay(v, o.mark); err != nil {
 			return nil // the client hung up
 		}
 	}
 	c.flush()
-	c.follow(ctx, s, version, o.bookmarks)
+	c.follow(ctx, v, s.Now, version, o.bookmarks)
 	return nil
 }
 
@@ -130,20 +130,20 @@ func (c *watcher) replay(v *view.View, mark bool) (uint64, error) {
 
 // follow sends changes until the client leaves, its time is over, or it fell
 // too far behind.
-func (c *watcher) follow(ctx context.Context, s *Server, version uint64, bookmarks bool) {
+func (c *watcher) follow(ctx context.Context, v *view.View, now func() time.Time, version uint64, bookmarks bool) {
 	for {
 		idle, done := context.WithTimeout(ctx, bookmarkEvery)
-		events, err := s.View.Wait(idle, version)
+		events, err := v.Wait(idle, version)
 		done()
 		http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(writeTime))
 		if errors.Is(err, view.ErrExpired) {
-			status := expired(version, s.View.Version()).Status()
+			status := expired(version, v.Version()).Status()
 			status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
 			c.write(watch.Error, &status)
 			c.flush()
 			return
 		}
-		c.now = s.Now()
+		c.now = now()
 		for _, e := range events {
 			if err := c.event(e); err != nil {
 				return

@@ -124,9 +124,10 @@ func (r *Recorder) Counts() map[Kind]uint64 {
 	return maps.Clone(r.counts)
 }
 
-// key names an event after what it says, so that its repetition finds it.
+// key names an event after what it says, so that its repetition finds it, and
+// after its node: others may say the same of the same object.
 func (r *Recorder) key(about v1.ObjectReference, kind, reason, message string) manifests.Key {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%s/%s/%s/%s", about.Kind, about.Name, about.UID, about.FieldPath, kind, reason, message))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%s/%s/%s/%s/%s", r.node, about.Kind, about.Name, about.UID, about.FieldPath, kind, reason, message))
 	ns := about.Namespace
 	if ns == "" {
 		ns = metav1.NamespaceDefault
