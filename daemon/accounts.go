@@ -22,7 +22,7 @@ func defaultAccount(namespace string) manifests.Key {
 // isImplied says whether an object is there without anybody having declared it:
 // its UID follows from its key alone.
 func (d *Daemon) isImplied(key manifests.Key, o view.Object) bool {
-	return o != nil && o.GetUID() == view.UID(d.cluster, key, 0)
+	return o != nil && o.GetUID() == view.UID(key, 0)
 }
 
 // accounts are the changes of implied service accounts of the namespaces whose
@@ -53,7 +53,7 @@ func (d *Daemon) accounts(namespaces []view.Change, touched map[string]bool) []v
 
 func (d *Daemon) impliedAccount(key manifests.Key) view.Object {
 	a := &v1.ServiceAccount{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ServiceAccount"}}
-	a.Namespace, a.Name, a.UID = key.Namespace, key.Name, view.UID(d.cluster, key, 0)
+	a.Namespace, a.Name, a.UID = key.Namespace, key.Name, view.UID(key, 0)
 	a.CreationTimestamp = d.impliedSince()
 	return a
 }

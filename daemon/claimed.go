@@ -5,7 +5,6 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
-	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/manifests"
 )
 
@@ -35,8 +34,8 @@ func (c claimed) put(o manifests.Object, value json.RawMessage, generation int64
 
 // isClaimed says whether the record has the claim that this object of a file
 // makes, with all that follows from it.
-func (d *Daemon) isClaimed(o manifests.Object) bool {
-	if !d.claimed.has(o, d.own(record.Name{Section: record.Claims, Key: o.Key.String()})) {
+func (d *Daemon) isClaimed(o declaration) bool {
+	if d.made[o.Key] || !d.claimed.has(o.Object, d.own(claimName(o.Key))) {
 		return false
 	}
 	if _, isPod := o.Value.(*v1.Pod); isPod && d.declared[o.Key] == nil {

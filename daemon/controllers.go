@@ -156,8 +156,8 @@ func (d *Daemon) reconcileOne(key manifests.Key) (pods bool) {
 func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 	return workload.Cluster{
 		Objects: d.view, Now: now, Chance: uint64(d.clock.Now()),
-		UID:   func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
-		Filed: func(key manifests.Key) bool { return d.filed[key] },
+		UID:   func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
+		Filed: d.isFiled,
 		Gone:  d.isGone,
 		Admit: func(p *v1.Pod) error {
 			if why := d.lacksAccount(p); why != "" {
@@ -240,16 +240,30 @@ func (d *Daemon) putStatus(values map[record.Name]json.RawMessage, key manifests
 // dropFile removes the API's file of an object that a controller ends. It was
 // the object's declaration before the controller adopted it.
 func (d *Daemon) dropFile(key manifests.Key) {
-	name := record.Name{Section: record.Claims, Key: key.String()}
-	if d.own(name) == nil {
-		return
+	d.endElsewhere(key)
+	if d.own(claimName(key)) != nil {
+		d.removeFile(key)
 	}
+}
+
+// removeFile removes the API's file of an object that is deleted.
+func (d *Daemon) removeFile(key manifests.Key) {
 	if err := os.Remove(d.apiFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.Log.Error("can't remove the file of an object that its controller ended", "key", key.String(), "err", err)
 		return
 	}
 	d.missing[key.String()] = time.Time{}
 	d.rescan()
+}
+
+// isFiled says whether a file of people's declares an object, here or on another
+// node.
+func (d *Daemon) isFiled(key manifests.Key) bool {
+	if d.filed[key] {
+		return true
+	}
+	_, is := d.elsewhere(key)
+	return is
 }
 
 // indexFiled finds which objects files declare that the API did not write.

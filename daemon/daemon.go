@@ -85,9 +85,10 @@ type Daemon struct {
 	missing  map[string]time.Time      // claims whose files were gone at the last scan, and since when
 	changed  bool                      // an object, since the loop last looked
 	claimed  claimed
-	filed    map[manifests.Key]bool // objects that files declare, other than those the API wrote
-	looks    looks                  // which controllers are to look again
-	waiting  waiting                // pods without a node
+	claiming
+	filed   map[manifests.Key]bool // objects that files declare, other than those the API wrote
+	looks   looks                  // which controllers are to look again
+	waiting waiting                // pods without a node
 
 	host     *host
 	tokens   *tokens
@@ -105,7 +106,7 @@ func Run(ctx context.Context, o Options) error {
 		clock: record.NewClock(o.Now), view: view.New(o.Now()),
 		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
 		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(),
-		claimed: make(claimed),
+		claimed: make(claimed), claiming: newClaiming(),
 	}
 	defer signal.Stop(d.hangups)
 	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)
@@ -397,6 +398,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 			d.rescan()
 			d.events.Expire()
 			d.publishNode()
+			d.reportStale()
 			d.records.Compact(tombstones)
 			d.host.podsDecided(d.pods())
 			d.host.check(ctx)
@@ -509,7 +511,7 @@ func (d *Daemon) object(key manifests.Key) (view.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	return view.Fold(d.cluster, key, entries)
+	return view.Fold(key, entries)
 }
 
 // change adds the object's change to the list, if there is one.

@@ -41,7 +41,7 @@ func TestAnEditThatKubernetesForbidsIsAProblemAndChangesNothing(t *testing.T) {
 	if got := problems(); got != want {
 		t.Errorf("got %swant %s", got, want)
 	}
-	if list := manifestList(f.set, f.inForce(), f.refused); list.Sources[0].Objects[0].State != "Invalid" {
+	if list := f.manifestList(); list.Sources[0].Objects[0].State != "Invalid" {
 		t.Errorf("shown as %+v", list.Sources[0].Objects[0])
 	}
 	f.shut()

@@ -49,6 +49,7 @@ func (d *Daemon) accept(set, static manifests.Set) {
 	d.publish(values)
 	changed = append(changed, changedStatic...)
 	d.decidePods(changed)
+	d.joining = false
 	d.remember()
 	for _, key := range changed {
 		d.reportNotImplemented(key)
@@ -95,26 +96,19 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		if d.refused[c.Key] != "" {
 			continue // an older version that is in force stays so
 		}
-		name := record.Name{Section: record.Claims, Key: text}
+		name := claimName(c.Key)
 		if d.isClaimed(c) {
 			continue
 		}
-		var old record.Claim
-		had := d.own(name) != nil
-		if had {
-			if err := json.Unmarshal(d.own(name), &old); err != nil {
-				d.Log.Error("can't read a claim", "key", text, "err", err)
-			}
+		all := d.claimsOn(c.Key)
+		claim := d.claim(c, all)
+		if c.written && claim.Edited <= record.LastDeleted(all) { // through another node's API
+			kept[text] = false
+			d.removeFile(c.Key)
+			continue
 		}
-		claim := record.Claim{Declared: c.Declared, File: c.Pos.File, Line: c.Pos.Line, Edited: old.Edited, Born: old.Born}
-		edited := !bytes.Equal(old.Declared, claim.Declared)
-		if edited {
-			claim.Edited = d.clock.Now()
-		}
-		if claim.Born == 0 {
-			claim.Born = claim.Edited
-		}
-		claim.Generation = d.generation(c.Key, old, claim)
+		edited := !bytes.Equal(all[d.Config.Node].Declared, claim.Declared)
+		d.noteStale(c.Key, with(all, d.Config.Node, claim))
 		value, err := json.Marshal(claim)
 		if err != nil {
 			d.Log.Error("can't write a claim", "key", text, "err", err)
@@ -124,7 +118,7 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 			value = before
 		}
 		values[name] = value
-		d.claimed.put(c, value, claim.Generation)
+		d.claimed.put(c.Object, value, claim.Generation)
 		if p, ok := c.Value.(*v1.Pod); ok && (edited || d.declared[c.Key] == nil) {
 			d.declared[c.Key] = workload.WithoutMarks(p)
 			changed = append(changed, c.Key)
@@ -133,12 +127,14 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		}
 	}
 	d.claimed.keep(kept)
+	d.raised = nil
 	for _, key := range d.ownKeys(record.Claims) {
+		name := record.Name{Section: record.Claims, Key: key}
 		switch {
 		case kept[key]:
 			delete(d.missing, key)
-		case d.goneForGood(key):
-			values[record.Name{Section: record.Claims, Key: key}] = nil
+		case isDeletion(d.own(name)) || d.goneForGood(key):
+			values[name] = d.withdrawn(name, d.own(name))
 		default:
 			kept[key] = true // for now
 		}
@@ -171,7 +167,7 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 		Now: d.Now(), Gone: d.gone,
 		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
 		Account: d.account, RuntimeClass: d.runtimeClass, Complete: d.prioritize, Again: d.endedByShutdown,
-		UID: func(key manifests.Key) types.UID { return view.UID(d.cluster, key, d.clock.Now()) },
+		UID: func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
 	}
 	for _, key := range keys {
 		if p := d.declared[key]; p != nil {

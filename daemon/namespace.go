@@ -71,7 +71,7 @@ func (d *Daemon) namespaces(touched map[string]bool) (before, after []view.Chang
 func (d *Daemon) implied(name string) view.Object {
 	ns := &v1.Namespace{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Namespace"}}
 	ns.Name = name
-	ns.UID = view.UID(d.cluster, manifests.Key{Kind: "Namespace", Name: name}, 0)
+	ns.UID = view.UID(manifests.Key{Kind: "Namespace", Name: name}, 0)
 	ns.Labels = map[string]string{v1.LabelMetadataName: name}
 	ns.CreationTimestamp = d.impliedSince()
 	ns.Status.Phase = v1.NamespaceActive

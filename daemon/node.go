@@ -67,7 +67,7 @@ func addHugePages(list v1.ResourceList, dir string) {
 func (d *Daemon) nodeKey() manifests.Key { return manifests.Key{Kind: "Node", Name: d.Config.Node} }
 
 func (d *Daemon) nodeReference() v1.ObjectReference {
-	return v1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: d.Config.Node, UID: view.UID(d.cluster, d.nodeKey(), 0)}
+	return v1.ObjectReference{APIVersion: "v1", Kind: "Node", Name: d.Config.Node, UID: view.UID(d.nodeKey(), 0)}
 }
 
 // publishNode publishes this node as an object, if it has changed.

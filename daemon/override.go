@@ -1,9 +1,13 @@
 package daemon
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
+	"time"
 
+	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/manifests"
 )
@@ -11,28 +15,45 @@ import (
 // annotationOverrides marks an object that the API wrote over one that a file
 // declares: the SHA-256 of what the file declared then. The API's copy is in
 // force as long as the file says just that; an edit of the file wins, and
-// without the file there is nothing to override.
+// without the file there is nothing to override. The file is this node's, if
+// one here declares the object, or else another node's.
 const annotationOverrides = "shoal.io/overrides"
 
-// digest names what a file declares.
-func digest(o manifests.Object) string {
-	sum := sha256.Sum256(o.Declared)
+// digest names what a file declares. record.ContentHash is its beginning.
+func digest(declared []byte) string {
+	sum := sha256.Sum256(declared)
 	return hex.EncodeToString(sum[:])
 }
 
-// overridden is the object that a file other than the API's own declares for
-// this key, if there is one.
-func (d *Daemon) overridden(key manifests.Key) (manifests.Object, bool) {
+// person is a file of people's, not the API's, that declares an object.
+type person struct {
+	node, file string
+	declared   []byte
+}
+
+func (p person) String() string { return p.file + " on node " + p.node }
+
+// overridden is the file of people's that declares this object: this node's, or
+// else the one of another node that would be in force without the API's.
+func (d *Daemon) overridden(key manifests.Key) (person, bool) {
 	for _, c := range d.set.Claims {
 		if c.Key == key && c.Pos.File != d.apiFile(key) {
-			return c.Object, true
+			return person{d.Config.Node, c.Pos.File, c.Declared}, true
 		}
 	}
-	return manifests.Object{}, false
+	return d.elsewhere(key)
+}
+
+// elsewhere is the file of people's on another node that declares this object.
+func (d *Daemon) elsewhere(key manifests.Key) (person, bool) {
+	claims := d.claimsOn(key)
+	maps.DeleteFunc(claims, func(node string, c record.Claim) bool { return node == d.Config.Node || c.Written })
+	node, c := record.Winner(claims)
+	return person{node, cmp.Or(c.Filed, c.File), c.Declared}, node != ""
 }
 
 // override marks obj as written over what a file declares.
-func override(obj view.Object, declared manifests.Object) {
+func override(obj view.Object, declared []byte) {
 	annotations := obj.GetAnnotations()
 	if annotations == nil {
 		annotations = make(map[string]string)
@@ -41,23 +62,37 @@ func override(obj view.Object, declared manifests.Object) {
 	obj.SetAnnotations(annotations)
 }
 
-// inForce are the objects of all files of this node that count, one for each key.
-func (d *Daemon) inForce() []manifests.Object {
-	var objects []manifests.Object
+// inForce are the objects of all files of this node that count here, one for
+// each key.
+func (d *Daemon) inForce() []declaration {
+	objects := make([]declaration, 0, len(d.set.Claims))
 	for _, c := range d.set.Claims {
-		of := overrides(c.Object)
-		if c.Pos.File == d.apiFile(c.Key) && of != "" {
-			continue // the file that it was written over is gone
+		o := declaration{Object: c.Object, modified: c.ModTime, written: c.Pos.File == d.apiFile(c.Key)}
+		if of := overrides(c.Object); o.written && of != "" {
+			if !d.isSaidElsewhere(c.Key, of) {
+				continue // the file that it was written over is gone
+			}
+			o.overrides = of[:len(record.ContentHash(nil))]
 		}
-		o := c.Object
 		for _, p := range c.Shadowed {
-			if copied, ok := d.at(p); ok && p.File == d.apiFile(c.Key) && overrides(copied) == digest(c.Object) {
-				o = copied
+			if copied, modified, ok := d.at(p); ok && p.File == d.apiFile(c.Key) && overrides(copied) == digest(c.Declared) {
+				o = declaration{Object: copied, modified: modified, filed: c.Pos.File}
 			}
 		}
 		objects = append(objects, o)
 	}
 	return objects
+}
+
+// isSaidElsewhere says whether a file of people's on another node declares what
+// has this digest.
+func (d *Daemon) isSaidElsewhere(key manifests.Key, of string) bool {
+	for node, c := range d.claimsOn(key) {
+		if node != d.Config.Node && !c.Written && c.Declared != nil && digest(c.Declared) == of {
+			return true
+		}
+	}
+	return false
 }
 
 // overrides is an object's annotation, "" without one.
@@ -68,17 +103,17 @@ func overrides(o manifests.Object) string {
 	return ""
 }
 
-// at is the object that stands at a position.
-func (d *Daemon) at(p manifests.Position) (manifests.Object, bool) {
+// at is the object that stands at a position, and when its file was edited.
+func (d *Daemon) at(p manifests.Position) (manifests.Object, time.Time, bool) {
 	for _, f := range d.set.Files {
 		if f.Path != p.File {
 			continue
 		}
 		for _, o := range f.Objects {
 			if o.Pos == p {
-				return o, true
+				return o, f.ModTime, true
 			}
 		}
 	}
-	return manifests.Object{}, false
+	return manifests.Object{}, time.Time{}, false
 }

@@ -26,7 +26,7 @@ func (d *Daemon) impliedClass(key manifests.Key) view.Object {
 		if c.Name == key.Name {
 			c.TypeMeta = metav1.TypeMeta{APIVersion: schedulingv1.SchemeGroupVersion.String(), Kind: key.Kind}
 			manifests.Default(c)
-			c.UID, c.CreationTimestamp, c.Generation = view.UID(d.cluster, key, 0), d.impliedSince(), 1
+			c.UID, c.CreationTimestamp, c.Generation = view.UID(key, 0), d.impliedSince(), 1
 			return c
 		}
 	}
@@ -34,7 +34,7 @@ func (d *Daemon) impliedClass(key manifests.Key) view.Object {
 }
 
 // declaredClasses are the priority classes among what files declare.
-func declaredClasses(objects []manifests.Object) (classes []*schedulingv1.PriorityClass) {
+func declaredClasses(objects []declaration) (classes []*schedulingv1.PriorityClass) {
 	for _, o := range objects {
 		if c, ok := o.Value.(*schedulingv1.PriorityClass); ok {
 			classes = append(classes, c)

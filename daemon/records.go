@@ -113,7 +113,7 @@ func (a *arrivals) take() []arrival {
 
 // takeIn has the view follow what other nodes' records say now.
 func (d *Daemon) takeIn() {
-	var keys []manifests.Key
+	var keys, claimed []manifests.Key
 	pods := false
 	for _, a := range d.arrived.take() {
 		for _, e := range a.delta.Entries {
@@ -125,12 +125,16 @@ func (d *Daemon) takeIn() {
 				continue // a newer version's
 			}
 			keys = append(keys, key)
+			if name.Section == record.Claims {
+				claimed = append(claimed, key)
+			}
 			pods = pods || key.GroupKind() == podKind
 		}
 	}
 	if len(keys) == 0 {
 		return
 	}
+	d.heard(claimed)
 	d.fold(keys)
 	if pods {
 		all := d.pods()

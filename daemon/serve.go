@@ -43,18 +43,26 @@ func (d *Daemon) serveAPI(ctx context.Context) error {
 // Manifests is each source file and what it contributes.
 func (d *Daemon) Manifests(ctx context.Context) (list api.ManifestList, err error) {
 	err = d.do(ctx, func() {
-		list = manifestList(d.set, d.inForce(), d.refused)
+		list = d.manifestList()
 		list.Sources = append(list.Sources, d.staticList()...)
 	})
 	return list, err
 }
 
-// manifestList shows the files, and of their objects which are in force.
-func manifestList(set manifests.Set, inForce []manifests.Object, refused map[manifests.Key]string) api.ManifestList {
+// manifestList shows the files, and of their objects which are in force: here,
+// and over other nodes' files.
+func (d *Daemon) manifestList() api.ManifestList {
 	winners := make(map[manifests.Key]manifests.Position)
-	for _, o := range inForce {
+	for _, o := range d.inForce() {
 		winners[o.Key] = o.Pos
 	}
+	return manifestList(d.set, winners, d.refused, d.overruled)
+}
+
+// manifestList shows the files, and of their objects which are in force;
+// overruled says what of another node is in force instead, "" for nothing.
+func manifestList(set manifests.Set, winners map[manifests.Key]manifests.Position, refused map[manifests.Key]string,
+	overruled func(manifests.Key) string) api.ManifestList {
 	list := api.ManifestList{Sources: []api.ManifestSource{}}
 	for _, f := range set.Files {
 		s := api.ManifestSource{Path: f.Path, State: fileState(f), Modified: f.ModTime, Reason: f.Ignored, Objects: []api.ManifestObject{}}
@@ -65,6 +73,8 @@ func manifestList(set manifests.Set, inForce []manifests.Object, refused map[man
 			}
 			if why := refused[o.Key]; why != "" && m.State == api.StateActive {
 				m.State, m.Reason = api.StateInvalid, why
+			} else if why := overruled(o.Key); why != "" && (m.State == api.StateActive || m.State == api.StateNotImplemented) {
+				m.State, m.Reason = api.StateStale, why
 			}
 			s.Objects = append(s.Objects, m)
 		}

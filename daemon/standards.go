@@ -68,10 +68,10 @@ func (d *Daemon) refusePods() {
 }
 
 // inEffect says whether a pod was made from just this declaration and is there.
-func (d *Daemon) inEffect(o manifests.Object) bool {
+func (d *Daemon) inEffect(o declaration) bool {
 	var claim record.Claim
-	value := d.own(record.Name{Section: record.Claims, Key: o.Key.String()})
-	if !d.claimed.has(o, value) && (value == nil || json.Unmarshal(value, &claim) != nil || !bytes.Equal(claim.Declared, o.Declared)) {
+	value := d.own(claimName(o.Key))
+	if !d.claimed.has(o.Object, value) && (value == nil || json.Unmarshal(value, &claim) != nil || !bytes.Equal(claim.Declared, o.Declared)) {
 		return false
 	}
 	p, ok := d.view.Get(o.Key)

@@ -34,7 +34,7 @@ func TestAPodThatItsNamespaceRefusesIsAProblemOfItsFile(t *testing.T) {
 	if len(problems) != 1 || !strings.HasSuffix(problems[0].Error(), want) {
 		t.Errorf("got %v, want %s", problems, want)
 	}
-	for _, s := range manifestList(f.set, f.inForce(), f.refused).Sources {
+	for _, s := range f.manifestList().Sources {
 		if strings.HasSuffix(s.Path, "/pod.yaml") && s.Objects[0].State != api.StateInvalid {
 			t.Errorf("shoal manifests says %s", s.Objects[0].State)
 		}

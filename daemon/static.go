@@ -103,9 +103,9 @@ func (d *Daemon) refuseStatic(key manifests.Key) error {
 
 // staticList is the files of static pods as shoal manifests shows them.
 func (d *Daemon) staticList() []api.ManifestSource {
-	objects := make([]manifests.Object, 0, len(d.static.set.Claims))
+	winners := make(map[manifests.Key]manifests.Position)
 	for _, c := range d.static.set.Claims {
-		objects = append(objects, c.Object)
+		winners[c.Key] = c.Pos
 	}
-	return manifestList(d.static.set, objects, d.static.refused).Sources
+	return manifestList(d.static.set, winners, d.static.refused, func(manifests.Key) string { return "" }).Sources
 }

@@ -44,6 +44,7 @@ func (w writer) Apply(ctx context.Context, obj view.Object, o api.WriteOptions) 
 		}
 		return err
 	}, func() error {
+		delete(w.d.made, key)
 		if o.DryRun {
 			return nil
 		}
@@ -128,9 +129,11 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 		return warnings, err
 	}
 	if declared, ok := d.overridden(key); ok {
-		override(obj, declared)
-		warnings = append(warnings, fmt.Sprintf("%s on node %s declares this object: the change holds until that file is edited",
-			declared.Pos.File, d.Config.Node))
+		override(obj, declared.declared)
+		warnings = append(warnings, fmt.Sprintf("%s declares this object: the change holds until that file is edited", declared))
+	} else if of := obj.GetAnnotations(); of[annotationOverrides] != "" { // of what it was written over, which is gone
+		delete(of, annotationOverrides)
+		obj.SetAnnotations(of)
 	}
 	if !implemented[key.GroupKind()] {
 		warnings = append(warnings, fmt.Sprintf("%s is accepted and validated, but this version of Shoal does not run it yet", key.Kind))
@@ -146,6 +149,7 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if err := writeObject(d.apiFile(key), undecided(obj)); err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
+	d.made[key] = true
 	return warnings, nil
 }
 
@@ -208,7 +212,7 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	pod, isPod := old.(*v1.Pod)
 	declared, filed := d.overridden(key)
 	if filed && !(isPod && o.Evict) {
-		return nil, forbidden(key, fmt.Sprintf("%s on node %s declares it: delete that file, or the object in it", declared.Pos.File, d.Config.Node))
+		return nil, forbidden(key, fmt.Sprintf("%s declares it: delete that file, or the object in it", declared))
 	}
 	switch {
 	case key.Kind == "Node" || key.Kind == "Event":
@@ -235,6 +239,7 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	} else if d.ownDecision(key) {
 		d.forgetDecision(key, old)
 	}
+	d.endElsewhere(key)
 	if err := os.Remove(d.apiFile(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, apierrors.NewInternalError(err)
 	}

@@ -35,6 +35,9 @@ type Seen struct {
 	// started: when they were edited, it did not see. Modified is the file's time.
 	Joining  bool
 	Modified time.Time
+	// Made says that somebody made this change on this node just now, through the
+	// API: it is no copy, whatever others know of that content.
+	Made bool
 }
 
 // NewEdit is the edit that a node's file makes, given what all records, its own
@@ -52,8 +55,9 @@ func NewEdit(declared json.RawMessage, node string, claims map[string]Claim, see
 	for _, e := range all {
 		newest = max(newest, e.Stamp)
 	}
+	newest = max(newest, LastDeleted(claims))
 	old, had := claims[node]
-	if known, is := last(hash, all); is {
+	if known, is := last(hash, all); is && !seen.Made {
 		if before, _ := last(old.edit().Hash, all); seen.Joining || !had || before.Stamp <= known.Stamp {
 			return known
 		}
@@ -68,8 +72,12 @@ func NewEdit(declared json.RawMessage, node string, claims map[string]Claim, see
 // History is what a claim that makes this edit remembers: the last contents of
 // the object that anybody knows.
 func History(e Edit, claims map[string]Claim) []Edit {
-	all := append(edits(claims), e)
-	list := slices.DeleteFunc(slices.Clone(all), func(o Edit) bool { return o != e && first(o, all) != o })
+	return remembered(append(edits(claims), e), e)
+}
+
+// remembered are the last contents of all; no copies, but keep.
+func remembered(all []Edit, keep Edit) []Edit {
+	list := slices.DeleteFunc(slices.Clone(all), func(o Edit) bool { return o != keep && first(o, all) != o })
 	slices.SortFunc(list, compareEdits)
 	list = slices.Compact(list)
 	return list[max(0, len(list)-histories):]
@@ -100,7 +108,7 @@ func (c Claim) edit() Edit {
 // edits are all that the claims know.
 func edits(claims map[string]Claim) (all []Edit) {
 	for _, c := range claims {
-		if len(c.History) == 0 {
+		if len(c.History) == 0 && c.Declared != nil {
 			all = append(all, c.edit())
 		}
 		all = append(all, c.History...)

@@ -23,10 +23,10 @@ type ControllerStatus struct {
 
 // foldControlled is an object that is declared or that a controller decided on,
 // and what its own controller says of it.
-func foldControlled(cluster string, key manifests.Key, e Entries) (Object, error) {
+func foldControlled(key manifests.Key, e Entries) (Object, error) {
 	o, err := decidedObject(key, e)
 	if o == nil && err == nil {
-		o, err = Declared(cluster, key, e.Claims)
+		o, err = Declared(key, e.Claims)
 	}
 	if o == nil || err != nil {
 		return nil, err

@@ -18,8 +18,11 @@ import (
 
 // UID is an object's UID: the same on every node that knows the same key and
 // the same birth, and another one after the object was deleted and made again.
-func UID(cluster string, key manifests.Key, born record.Stamp) types.UID {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d", cluster, key, born))
+//
+// It does not depend on the cluster's id: that may change when hosts meet, and
+// no pod is to be replaced for it.
+func UID(key manifests.Key, born record.Stamp) types.UID {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", key, born))
 	id, _ := uuid.FromBytes(sum[:16])
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // RFC 9562 version 8, its variant
 	return types.UID(id.String())
@@ -56,12 +59,12 @@ func Collect(records map[string]*record.Record, key manifests.Key) (Entries, err
 }
 
 // Declared is the object that the winning claim declares, defaulted, with its
-// UID; nil when nobody claims it.
-func Declared(cluster string, key manifests.Key, claims map[string]record.Claim) (Object, error) {
-	if len(claims) == 0 {
+// UID; nil when no claim counts.
+func Declared(key manifests.Key, claims map[string]record.Claim) (Object, error) {
+	node, claim := record.Winner(claims)
+	if node == "" {
 		return nil, nil
 	}
-	node, claim := record.Winner(claims)
 	obj, err := manifests.FromDeclared(claim.Declared)
 	if err != nil {
 		return nil, fmt.Errorf("%s of %s: %w", claim.File, node, err)
@@ -71,7 +74,7 @@ func Declared(cluster string, key manifests.Key, claims map[string]record.Claim)
 		return nil, fmt.Errorf("%s of %s: %T has no metadata", claim.File, node, obj)
 	}
 	born := record.Born(claims)
-	o.SetUID(UID(cluster, key, born))
+	o.SetUID(UID(key, born))
 	o.SetCreationTimestamp(metav1.NewTime(born.Time()))
 	o.SetGeneration(record.Generation(claims))
 	if key.Namespace != "" {
@@ -85,7 +88,7 @@ func Declared(cluster string, key manifests.Key, claims map[string]record.Claim)
 // node says; for all else what a controller decided or, where none did, what is
 // declared, with the status that its controller published. It is nil when there
 // is none.
-func Fold(cluster string, key manifests.Key, e Entries) (Object, error) {
+func Fold(key manifests.Key, e Entries) (Object, error) {
 	switch key.GroupKind().String() {
 	case "Pod":
 		return foldPod(key, e)
@@ -97,7 +100,7 @@ func Fold(cluster string, key manifests.Key, e Entries) (Object, error) {
 		node := &v1.Node{}
 		return node, decode(said.Value, node, "Node")
 	}
-	o, err := foldControlled(cluster, key, e)
+	o, err := foldControlled(key, e)
 	if ns, ok := o.(*v1.Namespace); ok && err == nil {
 		ns.Status.Phase = v1.NamespaceActive
 	}

@@ -47,7 +47,7 @@ func TestOfSeveralNodesDecisionsOnAPodOneCounts(t *testing.T) {
 		{"that there is none", map[string]Said{"n1": pod(1, 1, "a", "n2"), "n2": said(1, `{"term":2}`)}, map[string]Said{"n2": status("a", running)}, "none"},
 		{"what can't be read does not hide the rest", map[string]Said{"n1": pod(1, 1, "a", "n2"), "n2": said(1, `["term"]`)}, nil, "a at n2 "},
 	} {
-		o, err := Fold("c", key, Entries{Decisions: c.decisions, Status: c.status})
+		o, err := Fold(key, Entries{Decisions: c.decisions, Status: c.status})
 		if err != nil {
 			t.Errorf("%s: %v", c.name, err)
 			continue
@@ -80,7 +80,7 @@ func TestTheStatusOfAControllerIsOfTheHighestTerm(t *testing.T) {
 		{"of another object alone", map[string]Said{"n2": status(1, 1, "b", 2)}, 0},
 	} {
 		for range 10 { // whatever the order of the map
-			o, err := Fold("c", key, Entries{Decisions: map[string]Said{"n1": set}, Status: c.status})
+			o, err := Fold(key, Entries{Decisions: map[string]Said{"n1": set}, Status: c.status})
 			if err != nil {
 				t.Fatalf("%s: %v", c.name, err)
 			}
