@@ -73,6 +73,11 @@ func (d *Daemon) reconcile() {
 			d.look(key)
 		}
 	}
+	d.followMembers()
+	d.decideDeclared()
+	if again := d.waiting.again; !again.IsZero() && !again.After(now) {
+		d.waiting.look = true
+	}
 	pods := false
 	for n := 0; ; n++ {
 		key, ok := d.looks.next()
@@ -97,9 +102,7 @@ func (d *Daemon) reconcile() {
 		pods = d.placePods() || pods
 	}
 	if pods {
-		all := d.pods()
-		d.agent.Sync(all)
-		d.host.podsDecided(all)
+		d.runPods()
 	}
 	d.setAlarm()
 }
@@ -111,6 +114,9 @@ func (d *Daemon) setAlarm() {
 		if first.IsZero() || at.Before(first) {
 			first = at
 		}
+	}
+	if again := d.waiting.again; !again.IsZero() && (first.IsZero() || again.Before(first)) {
+		first = again
 	}
 	d.looks.timer.Stop()
 	if !first.IsZero() {
@@ -128,9 +134,19 @@ func (d *Daemon) reconcileOne(key manifests.Key) (pods bool) {
 		}
 		delete(d.looks.orphaned, key)
 	}
-	if _, exists := d.view.Get(key); !exists {
+	o, exists := d.view.Get(key)
+	if !exists {
 		d.publish(map[record.Name]json.RawMessage{{Section: record.Status, Key: key.String()}: nil})
 		return false
+	}
+	if p, is := o.(*v1.Pod); is {
+		d.tidyStatus(key, p)
+	}
+	if !d.decides(key) {
+		return false
+	}
+	if p, is := o.(*v1.Pod); is && d.tryElsewhere(key, p) {
+		return true
 	}
 	out := workload.Reconcile(key, d.controllersSee(d.Now()))
 	if !out.Again.IsZero() {
@@ -157,7 +173,7 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 	return workload.Cluster{
 		Objects: d.view, Now: now, Chance: uint64(d.clock.Now()),
 		UID:   func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
-		Filed: d.isFiled,
+		Filed: func(key manifests.Key) bool { return d.declarations.filed[key] },
 		Gone:  d.isGone,
 		Admit: func(p *v1.Pod) error {
 			if why := d.lacksAccount(p); why != "" {
@@ -190,11 +206,8 @@ func (d *Daemon) carryOut(values map[record.Name]json.RawMessage, c workload.Cha
 		dec := workload.Decision{Verb: c.Verb, Key: key, Pod: p}
 		d.reportDecision(dec, old)
 		d.decided(values, dec)
-		switch c.Verb {
-		case workload.Delete:
+		if c.Verb == workload.Delete {
 			d.dropFile(key)
-		case workload.Forget:
-			delete(d.gone, p.UID)
 		}
 		return true
 	} else if err == nil {
@@ -208,12 +221,10 @@ func (d *Daemon) carryOut(values map[record.Name]json.RawMessage, c workload.Cha
 
 // putDecision is carryOut for what is neither a pod nor a status.
 func (d *Daemon) putDecision(values map[record.Name]json.RawMessage, key manifests.Key, c workload.Change) error {
-	name := record.Name{Section: record.Decisions, Key: key.String()}
 	if c.Verb == workload.Forget {
-		values[name] = nil
 		values[record.Name{Section: record.Status, Key: key.String()}] = nil
 		d.dropFile(key)
-		return nil
+		return d.decideOn(values, key, nil)
 	}
 	o := c.Object.DeepCopyObject().(view.Object)
 	if rs, ok := o.(*apps.ReplicaSet); ok {
@@ -221,8 +232,10 @@ func (d *Daemon) putDecision(values map[record.Name]json.RawMessage, key manifes
 	}
 	o.SetResourceVersion("")
 	value, err := json.Marshal(o)
-	values[name] = value
-	return err
+	if err != nil {
+		return err
+	}
+	return d.decideOn(values, key, value)
 }
 
 func (d *Daemon) putStatus(values map[record.Name]json.RawMessage, key manifests.Key, o view.Object) error {
@@ -231,10 +244,10 @@ func (d *Daemon) putStatus(values map[record.Name]json.RawMessage, key manifests
 		annotations = map[string]string{workload.AnnotationRevision: r}
 	}
 	value, err := view.StatusValue(o, annotations)
-	if err == nil {
-		values[record.Name{Section: record.Status, Key: key.String()}] = value
+	if err != nil {
+		return err
 	}
-	return err
+	return d.tell(values, key, o.GetUID(), value)
 }
 
 // dropFile removes the API's file of an object that a controller ends. It was
@@ -254,24 +267,4 @@ func (d *Daemon) removeFile(key manifests.Key) {
 	}
 	d.missing[key.String()] = time.Time{}
 	d.rescan()
-}
-
-// isFiled says whether a file of people's declares an object, here or on another
-// node.
-func (d *Daemon) isFiled(key manifests.Key) bool {
-	if d.filed[key] {
-		return true
-	}
-	_, is := d.elsewhere(key)
-	return is
-}
-
-// indexFiled finds which objects files declare that the API did not write.
-func (d *Daemon) indexFiled() {
-	d.filed = make(map[manifests.Key]bool)
-	for _, c := range d.set.Claims {
-		if c.Pos.File != d.apiFile(c.Key) {
-			d.filed[c.Key] = true
-		}
-	}
 }

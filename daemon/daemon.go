@@ -79,16 +79,21 @@ type Daemon struct {
 	memory   manifests.Memory
 	declared map[manifests.Key]*v1.Pod // pods that files declare
 	refused  map[manifests.Key]string  // declared objects that are not put in force, and why
-	gone     map[types.UID]bool        // pods of which nothing is left on this host
+	gone     map[types.UID]bool        // pods of which nothing is left on this host, and that are not forgotten
 	used     map[string]int            // objects in each namespace
 	ending   map[string]time.Time      // namespaces that go when they are empty, and since when
 	missing  map[string]time.Time      // claims whose files were gone at the last scan, and since when
 	changed  bool                      // an object, since the loop last looked
 	claimed  claimed
 	claiming
-	filed   map[manifests.Key]bool // objects that files declare, other than those the API wrote
-	looks   looks                  // which controllers are to look again
-	waiting waiting                // pods without a node
+	looks   looks   // which controllers are to look again
+	waiting waiting // pods without a node
+
+	stewards     stewards
+	declarations declarations
+	leftovers    leftovers
+	refusals     refusals
+	strangers    map[string]time.Time // nodes that pods name and nobody knows, and since when
 
 	host     *host
 	tokens   *tokens
@@ -255,7 +260,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	// Before the files are looked at: what that starts must not be taken for
 	// something that an earlier daemon left.
-	if err := d.agent.Run(ctx, d.pods()); err != nil {
+	if err := d.agent.Run(ctx, append(d.pods(), d.leftovers.list()...)); err != nil {
 		return err
 	}
 	d.statics = d.openStatic()
@@ -266,8 +271,7 @@ func (d *Daemon) start(ctx context.Context) error {
 			d.events.Warning(d.nodeReference(), "LimitsNotEnforced", "%s", c.Message)
 		}
 	}
-	d.agent.Sync(d.pods())
-	d.host.podsDecided(d.pods())
+	d.runPods()
 	go d.readFiles(ctx)
 	go d.watchFiles(ctx, sources)
 	go d.host.weighSlices(ctx)
@@ -296,12 +300,19 @@ func (d *Daemon) adopt() error {
 		if p.Spec.NodeName != d.Config.Node {
 			continue
 		}
+		if d.isOthers(podKey(p), p) {
+			continue
+		}
 		if decision := d.own(name); hasUID(decision, p.UID) {
 			if p = withFound(decision, p); p == nil {
 				continue
 			}
 		}
-		if values[name], err = json.Marshal(p); err != nil {
+		value, err := json.Marshal(p)
+		if err == nil {
+			err = d.decideOn(values, podKey(p), value)
+		}
+		if err != nil {
 			return fmt.Errorf("adopt %s/%s: %w", p.Namespace, p.Name, err)
 		}
 	}
@@ -462,7 +473,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 			touched[key.Name] = true
 			continue
 		}
-		obj, err := d.object(key)
+		obj, err := d.foldOne(key)
 		if err != nil {
 			d.Log.Error("can't read an object", "key", key.String(), "err", err)
 			continue
@@ -488,6 +499,10 @@ func (d *Daemon) fold(keys []manifests.Key) {
 	d.view.Apply(all...)
 	d.changed = d.changed || len(all) > 0
 	for i, c := range all {
+		if old := olds[i]; c.Key.GroupKind() == podKind && old != nil && (c.Object == nil || c.Object.GetUID() != old.GetUID()) {
+			delete(d.gone, old.GetUID())
+			delete(d.refusals, old.GetUID())
+		}
 		d.waiting.notice(c.Key, olds[i], c.Object)
 		d.look(workload.Affected(d.view, c.Key, olds[i], c.Object)...)
 	}

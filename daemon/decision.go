@@ -21,17 +21,6 @@ import (
 	"github.com/shoal-project/shoal/manifests"
 )
 
-// ownDecision says whether an object exists because this node decided so, and
-// not because a file declares it: a write changes the decision then. A file
-// would bring back what its controller ends.
-func (d *Daemon) ownDecision(key manifests.Key) bool {
-	text := key.String()
-	if d.own(record.Name{Section: record.Decisions, Key: text}) == nil {
-		return false
-	}
-	return key.GroupKind() != podKind || d.own(record.Name{Section: record.Claims, Key: text}) == nil
-}
-
 // rewriteDecision puts what a client made of a decided object into force.
 func (d *Daemon) rewriteDecision(key manifests.Key, obj, old view.Object) error {
 	values := make(map[record.Name]json.RawMessage)
@@ -56,9 +45,7 @@ func (d *Daemon) rewriteDecision(key manifests.Key, obj, old view.Object) error 
 	}
 	d.publish(values)
 	d.reconcile()
-	all := d.pods()
-	d.agent.Sync(all)
-	d.host.podsDecided(all)
+	d.runPods()
 	return nil
 }
 
@@ -97,7 +84,7 @@ func (d *Daemon) forgetDecision(key manifests.Key, old view.Object) {
 	}
 	d.publish(values)
 	d.reconcile()
-	d.agent.Sync(d.pods())
+	d.runPods()
 }
 
 // dependents are the objects of these kinds that an object controls.

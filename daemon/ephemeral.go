@@ -23,7 +23,7 @@ func (d *Daemon) addEphemeral(old *v1.Pod, list []v1.EphemeralContainer) {
 	values := make(map[record.Name]json.RawMessage)
 	d.decided(values, workload.Decision{Verb: workload.Update, Key: podKey(p), Pod: p})
 	d.publish(values)
-	d.agent.Sync(d.pods())
+	d.runPods()
 }
 
 // undecided is an object as a file may declare it: a pod's ephemeral containers

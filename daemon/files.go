@@ -44,11 +44,11 @@ func (d *Daemon) accept(set, static manifests.Set) {
 	d.refusePods()
 	d.refuseEdits()
 	d.reportProblems(before)
-	d.indexFiled()
 	values, changed := d.claims()
 	d.publish(values)
+	d.followMembers()
 	changed = append(changed, changedStatic...)
-	d.decidePods(changed)
+	d.decidePods(append(changed, d.unmade()...))
 	d.joining = false
 	d.remember()
 	for _, key := range changed {
@@ -119,10 +119,7 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		}
 		values[name] = value
 		d.claimed.put(c.Object, value, claim.Generation)
-		if p, ok := c.Value.(*v1.Pod); ok && (edited || d.declared[c.Key] == nil) {
-			d.declared[c.Key] = workload.WithoutMarks(p)
-			changed = append(changed, c.Key)
-		} else if edited {
+		if edited {
 			changed = append(changed, c.Key)
 		}
 	}
@@ -154,7 +151,6 @@ func (d *Daemon) undeclared(kept map[string]bool) []manifests.Key {
 			if _, is := d.static.pods[key]; is {
 				continue
 			}
-			delete(d.declared, key)
 			keys = append(keys, key)
 		}
 	}
@@ -164,35 +160,37 @@ func (d *Daemon) undeclared(kept map[string]bool) []manifests.Key {
 // decidePods decides about these pods, publishes that, and has the agent follow.
 func (d *Daemon) decidePods(keys []manifests.Key) {
 	in := workload.Input{
-		Now: d.Now(), Gone: d.gone,
+		Now: d.Now(), Gone: make(map[types.UID]bool),
 		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
 		Account: d.account, RuntimeClass: d.runtimeClass, Complete: d.prioritize, Again: d.endedByShutdown,
 		UID: func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
 	}
 	for _, key := range keys {
+		if key.GroupKind() != podKind || !d.decides(key) {
+			continue
+		}
+		o, ok := d.view.Get(key)
 		if p := d.declared[key]; p != nil {
 			in.Declared[key] = p
+		} else if ok && o.GetDeletionTimestamp() == nil && !d.hearsAll() {
+			continue // one whose record has not come may declare it
 		}
-		if o, ok := d.view.Get(key); ok && key.GroupKind() == podKind {
+		if ok {
 			p := o.(*v1.Pod)
 			in.Decided[key] = p
-			if p.DeletionTimestamp != nil && p.Spec.NodeName != d.Config.Node {
-				d.gone[p.UID] = true // no node has it: nodeName was wrong
-			}
+			in.Gone[p.UID] = p.DeletionTimestamp != nil && d.isGone(p)
 		}
 	}
 	values := make(map[record.Name]json.RawMessage)
 	var again []manifests.Key
 	decisions := workload.DeclaredPods(in)
-	d.putBack(in, decisions)
 	for _, dec := range decisions {
 		d.reportDecision(dec, in.Decided[dec.Key])
 		d.decided(values, dec)
 		switch {
 		case dec.Verb == workload.Forget:
-			delete(d.gone, in.Decided[dec.Key].UID)
 			again = append(again, dec.Key) // what was replaced begins anew
-		case dec.Verb == workload.Delete && dec.Pod.Spec.NodeName != d.Config.Node:
+		case dec.Verb == workload.Delete && d.isGone(dec.Pod):
 			again = append(again, dec.Key) // nobody runs it: it is gone
 		}
 	}
@@ -200,9 +198,7 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 		return
 	}
 	d.publish(values)
-	pods := d.pods()
-	d.agent.Sync(pods)
-	d.host.podsDecided(pods)
+	d.runPods()
 	if len(again) > 0 {
 		d.decidePods(again)
 	}
@@ -211,24 +207,25 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 // decided puts one decision into values.
 func (d *Daemon) decided(values map[record.Name]json.RawMessage, dec workload.Decision) {
 	key := dec.Key.String()
-	name := record.Name{Section: record.Decisions, Key: key}
+	var value json.RawMessage
+	var err error
 	if dec.Verb == workload.Forget {
-		values[name] = nil
 		values[record.Name{Section: record.Status, Key: key}] = nil
-		return
+	} else {
+		value, err = json.Marshal(dec.Pod)
 	}
-	value, err := json.Marshal(dec.Pod)
+	if err == nil {
+		err = d.decideOn(values, dec.Key, value)
+	}
 	if err != nil {
 		d.Log.Error("can't write a decision", "key", key, "err", err)
-		return
 	}
-	values[name] = value
 }
 
 func (d *Daemon) reportDecision(dec workload.Decision, old *v1.Pod) {
 	switch {
 	case dec.Verb == workload.Create:
-		if name := dec.Pod.Spec.NodeName; name != "" && name != d.Config.Node {
+		if name := dec.Pod.Spec.NodeName; name != "" && !d.knowsNode(name) {
 			d.events.Warning(objectReference(dec.Pod), "NodeNotFound", "spec.nodeName is %q, and no node has that name; this one is %q (correct it, or leave it out)",
 				dec.Pod.Spec.NodeName, d.Config.Node)
 		}
@@ -281,31 +278,40 @@ func objectReference(o view.Object) v1.ObjectReference {
 
 // publishStatus takes a pod's status from the agent.
 func (d *Daemon) publishStatus(ctx context.Context, p *v1.Pod, status v1.PodStatus, gone bool) {
-	f := func() {
-		key := podKey(p)
-		if o, ok := d.view.Get(key); !ok || o.GetUID() != p.UID {
-			return
-		}
-		if gone {
-			d.gone[p.UID] = true
-			d.rooms.leave(p.UID)
-			d.tokens.forget(p.UID)
-			d.decidePods([]manifests.Key{key})
-			d.look(key)
-			return
-		}
-		value, err := json.Marshal(view.PodStatus{UID: p.UID, Status: status})
-		if err != nil {
-			d.Log.Error("can't write a status", "key", key.String(), "err", err)
-			return
-		}
-		d.publish(map[record.Name]json.RawMessage{{Section: record.Status, Key: key.String()}: value})
-		if shutdown.Over(&v1.Pod{Spec: p.Spec, Status: status}) {
-			d.decidePods([]manifests.Key{key}) // a shutdown that was called off meanwhile
-		}
-	}
 	select {
-	case d.calls <- f:
+	case d.calls <- func() { d.takeStatus(p, status, gone) }:
 	case <-ctx.Done():
 	}
+}
+
+// takeStatus is publishStatus in the loop. Of a pod that is no longer to run
+// here nobody wants to know how it is.
+func (d *Daemon) takeStatus(p *v1.Pod, status v1.PodStatus, gone bool) {
+	key := podKey(p)
+	if gone {
+		d.leftBehind(p.UID)
+	}
+	if o, ok := d.view.Get(key); !ok || o.GetUID() != p.UID || o.(*v1.Pod).Spec.NodeName != d.Config.Node {
+		return
+	}
+	if gone {
+		d.gone[p.UID] = true
+		d.sayGone(key, p.UID, status)
+		d.decidePods([]manifests.Key{key})
+		d.look(key)
+		return
+	}
+	d.sayStatus(key, view.PodStatus{UID: p.UID, Status: status})
+	if shutdown.Over(&v1.Pod{Spec: p.Spec, Status: status}) {
+		d.decidePods([]manifests.Key{key}) // a shutdown that was called off meanwhile
+	}
+}
+
+func (d *Daemon) sayStatus(key manifests.Key, s view.PodStatus) {
+	value, err := json.Marshal(s)
+	if err != nil {
+		d.Log.Error("can't write a status", "key", key.String(), "err", err)
+		return
+	}
+	d.publish(map[record.Name]json.RawMessage{{Section: record.Status, Key: key.String()}: value})
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	v1 "k8s.io/api/core/v1"
+
 	"github.com/shoal-project/shoal/daemon/credential"
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/pressure"
@@ -34,9 +36,17 @@ func (d *Daemon) collectGarbage(ctx context.Context) {
 	}
 }
 
-// deleteEnded deletes the pods of controllers that ended and are too many.
+// deleteEnded deletes the pods of controllers that ended and are too many, of
+// those that this node decides about.
 func (d *Daemon) deleteEnded() {
-	for _, p := range pressure.Ended(d.pods(), d.Config.Pods.EndedThreshold) {
+	var pods []*v1.Pod
+	list, _ := d.view.List(podKind, "")
+	for _, o := range list {
+		if p := o.(*v1.Pod); d.decides(podKey(p)) {
+			pods = append(pods, p)
+		}
+	}
+	for _, p := range pressure.Ended(pods, d.Config.Pods.EndedThreshold) {
 		d.deletePod(p, new(int64))
 	}
 }

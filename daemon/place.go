@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -21,8 +22,9 @@ import (
 
 // waiting is the pods without a node, and whether to look for one again.
 type waiting struct {
-	pods map[manifests.Key]bool
-	look bool // something has changed that may make room
+	pods  map[manifests.Key]bool
+	look  bool      // something has changed that may make room
+	again time.Time // look again then; zero: when something changes
 }
 
 // notice follows the view.
@@ -48,13 +50,14 @@ func (w *waiting) notice(key manifests.Key, old, now view.Object) {
 // that have none, the most important first, and says whether it found any.
 // Asked again when nothing has changed, it does nothing.
 func (d *Daemon) placePods() (placed bool) {
-	if d.waiting.look = false; len(d.waiting.pods) == 0 {
+	d.waiting.look, d.waiting.again = false, time.Time{}
+	if len(d.waiting.pods) == 0 {
 		return false
 	}
 	var pods []*v1.Pod
 	for key := range d.waiting.pods {
 		o, ok := d.view.Get(key)
-		if ok && d.own(record.Name{Section: record.Decisions, Key: key.String()}) != nil {
+		if ok && d.decides(key) {
 			pods = append(pods, d.withPriority(o.(*v1.Pod)))
 		}
 	}
@@ -67,7 +70,11 @@ func (d *Daemon) placePods() (placed bool) {
 			d.unscheduled(values, p, pod.SchedulingGated)
 			continue
 		}
-		out := c.Place(p, placement.Options{Siblings: workload.Siblings(d.view, p)})
+		except := d.refusals.of(p.UID, d.Now())
+		if len(except) > 0 {
+			d.waiting.again = d.Now().Add(refusedFor)
+		}
+		out := c.Place(p, placement.Options{Siblings: workload.Siblings(d.view, p), Except: except})
 		if out.Node == "" {
 			if why := out.Message(); d.unscheduled(values, p, why) {
 				say = append(say, func() { d.events.Warning(objectReference(p), "FailedScheduling", "%s", why) })
@@ -123,7 +130,7 @@ func (d *Daemon) placementSees() *placement.Cluster {
 	var nodes []*v1.Node
 	list, _ := d.view.List(workload.KindNode, "")
 	for _, o := range list {
-		nodes = append(nodes, o.(*v1.Node))
+		nodes = append(nodes, d.reachable(o.(*v1.Node)))
 	}
 	var pods []*v1.Pod
 	list, _ = d.view.List(podKind, "")
@@ -138,6 +145,23 @@ func (d *Daemon) placementSees() *placement.Cluster {
 		namespaces[o.GetName()] = o.GetLabels()
 	}
 	return placement.New(nodes, pods, namespaces)
+}
+
+// reachable is a node as pods are placed on it: on one that is not in sight, or
+// on its way out, none is. (Kubernetes' node lifecycle controller taints it so.)
+func (d *Daemon) reachable(n *v1.Node) *v1.Node {
+	for _, m := range d.stewards.members {
+		if m.Name == n.Name && m.Alive && !m.Leaving {
+			return n
+		}
+	}
+	taint := v1.Taint{Key: v1.TaintNodeUnreachable, Effect: v1.TaintEffectNoSchedule}
+	if slices.ContainsFunc(n.Spec.Taints, func(t v1.Taint) bool { return t.MatchTaint(&taint) }) {
+		return n
+	}
+	n = n.DeepCopy()
+	n.Spec.Taints = append(n.Spec.Taints, taint)
+	return n
 }
 
 // rooms is which pods the node has taken in. It is safe for concurrent use:
@@ -158,6 +182,13 @@ func (r *rooms) set(uid types.UID) {
 		r.taken = make(map[types.UID]bool)
 	}
 	r.taken[uid] = true
+}
+
+// has says whether a pod was taken in.
+func (r *rooms) has(uid types.UID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.taken[uid]
 }
 
 func (r *rooms) leave(uid types.UID) {
@@ -181,7 +212,7 @@ func (d *Daemon) refuse(p *v1.Pod) *pod.Rejection {
 	}
 	d.rooms.mu.Lock()
 	defer d.rooms.mu.Unlock()
-	others := slices.DeleteFunc(d.pods(), func(other *v1.Pod) bool {
+	others := slices.DeleteFunc(append(d.pods(), d.leftovers.list()...), func(other *v1.Pod) bool {
 		return other.UID == p.UID || other.Status.StartTime == nil && !d.rooms.taken[other.UID]
 	})
 	_, static := p.Annotations[manifests.AnnotationConfigHash]
@@ -190,15 +221,4 @@ func (d *Daemon) refuse(p *v1.Pod) *pod.Rejection {
 	}
 	d.rooms.set(p.UID)
 	return nil
-}
-
-// isGone says whether nothing of a pod is left on its host, or there is no such
-// host that could say so: the pod has none yet, or names one that is no node
-// (what upstream's pod garbage collector is for).
-func (d *Daemon) isGone(p *v1.Pod) bool {
-	if p.Spec.NodeName == "" || d.gone[p.UID] {
-		return true
-	}
-	_, known := d.view.Get(manifests.Key{Kind: workload.KindNode.Kind, Name: p.Spec.NodeName})
-	return !known
 }

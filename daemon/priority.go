@@ -72,18 +72,15 @@ func (d *Daemon) wrongPriority(p *v1.Pod, classes []*schedulingv1.PriorityClass)
 	return workload.Prioritize(p.DeepCopy(), classes)
 }
 
-// putBack has those declared pods looked at again that could not be made now,
-// for their priority class went away after the files were read.
-func (d *Daemon) putBack(in workload.Input, decisions []workload.Decision) {
-	decided := make(map[manifests.Key]bool)
-	for _, dec := range decisions {
-		decided[dec.Key] = true
-	}
-	for key := range in.Declared {
-		if in.Decided[key] == nil && !decided[key] {
-			delete(d.declared, key)
+// unmade are the declared pods that could not be made when they were decided
+// about, for want of a priority class, say.
+func (d *Daemon) unmade() (keys []manifests.Key) {
+	for key := range d.declared {
+		if _, made := d.view.Get(key); !made {
+			keys = append(keys, key)
 		}
 	}
+	return keys
 }
 
 // oneDefaultClass refuses a second default among the priority classes, in the

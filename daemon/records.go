@@ -114,6 +114,7 @@ func (a *arrivals) take() []arrival {
 // takeIn has the view follow what other nodes' records say now.
 func (d *Daemon) takeIn() {
 	var keys, claimed []manifests.Key
+	var names []record.Name
 	pods := false
 	for _, a := range d.arrived.take() {
 		for _, e := range a.delta.Entries {
@@ -124,7 +125,7 @@ func (d *Daemon) takeIn() {
 			if err != nil {
 				continue // a newer version's
 			}
-			keys = append(keys, key)
+			keys, names = append(keys, key), append(names, name)
 			if name.Section == record.Claims {
 				claimed = append(claimed, key)
 			}
@@ -136,9 +137,9 @@ func (d *Daemon) takeIn() {
 	}
 	d.heard(claimed)
 	d.fold(keys)
+	d.takeOver(keys)
+	d.follow(names)
 	if pods {
-		all := d.pods()
-		d.agent.Sync(all)
-		d.host.podsDecided(all)
+		d.runPods()
 	}
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -11,6 +12,8 @@ import (
 	"github.com/shoal-project/shoal/daemon/logind"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/shutdown"
+	"github.com/shoal-project/shoal/daemon/steward"
+	"github.com/shoal-project/shoal/daemon/workload"
 	"github.com/shoal-project/shoal/manifests"
 )
 
@@ -261,10 +264,25 @@ func (d *Daemon) ready() v1.NodeCondition {
 	return c
 }
 
+// goesDown says whether a node is shutting down, or has.
+func (d *Daemon) goesDown(node string) bool {
+	if node == "" || node == d.Config.Node {
+		return d.shuttingDown()
+	}
+	o, ok := d.view.Get(manifests.Key{Kind: workload.KindNode.Kind, Name: node})
+	if !ok {
+		return true
+	}
+	inSight := slices.ContainsFunc(d.stewards.members, func(m steward.Member) bool { return m.Name == node && m.Alive && !m.Leaving })
+	return !inSight || slices.ContainsFunc(o.(*v1.Node).Status.Conditions, func(c v1.NodeCondition) bool {
+		return c.Type == v1.NodeReady && c.Status != v1.ConditionTrue
+	})
+}
+
 // endedByShutdown says why a pod that a file declares is made anew: a shutdown
 // ended it, and the host is up. Its restartPolicy would have had it go on.
 func (d *Daemon) endedByShutdown(p *v1.Pod) (why string) {
-	if d.shuttingDown() || !shutdown.Over(p) {
+	if !shutdown.Over(p) || d.goesDown(p.Spec.NodeName) {
 		return ""
 	}
 	return "the node was shut down"

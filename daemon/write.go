@@ -116,13 +116,19 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if warnings, err = d.applyStandards(key, obj, old); err != nil {
 		return nil, err
 	}
+	decided := d.isDecided(key)
+	if decided || o.Subresource != "" {
+		if err := d.mayDecide(key); err != nil {
+			return nil, err
+		}
+	}
 	if o.Subresource != "" {
 		if p := old.(*v1.Pod); !o.DryRun {
 			d.addEphemeral(p, obj.(*v1.Pod).Spec.EphemeralContainers)
 		}
 		return warnings, nil
 	}
-	if d.ownDecision(key) {
+	if decided {
 		if !o.DryRun {
 			err = d.rewriteDecision(key, obj, old)
 		}
@@ -220,6 +226,12 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	case key.GroupKind() == namespaceKind && slices.Contains(builtin, key.Name):
 		return nil, forbidden(key, "this namespace may not be deleted")
 	}
+	decided := d.isDecided(key)
+	if isPod || decided || o.Propagation == metav1.DeletePropagationOrphan {
+		if err := d.mayDecide(key); err != nil {
+			return nil, err
+		}
+	}
 	if isPod && o.Evict {
 		if err := d.mayEvict(pod); err != nil {
 			return nil, err
@@ -236,7 +248,7 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 		if filed { // its file brings another, for which a place must be found
 			return old, nil
 		}
-	} else if d.ownDecision(key) {
+	} else if decided {
 		d.forgetDecision(key, old)
 	}
 	d.endElsewhere(key)
@@ -262,7 +274,7 @@ func (d *Daemon) deletePod(p *v1.Pod, grace *int64) {
 	d.decided(values, workload.Decision{Verb: workload.Delete, Key: podKey(p), Pod: p})
 	d.publish(values)
 	d.reconcile()
-	d.agent.Sync(d.pods())
+	d.runPods()
 }
 
 // maxName is how long a name may be before a file is called after part of it

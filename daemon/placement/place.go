@@ -20,6 +20,9 @@ type Options struct {
 	// a pod without constraints of its own is kept apart (the scheduler's
 	// DefaultSelector); nil or empty: there are none.
 	Siblings labels.Selector
+	// Except are nodes that are not to be looked at now, by name, with the reason
+	// that the message is to give.
+	Except map[string]string
 }
 
 // Outcome is where a pod goes, or why nowhere.
@@ -47,6 +50,10 @@ func (c *Cluster) Place(p *v1.Pod, o Options) Outcome {
 		}
 		if names != nil && !names[n.Name] {
 			out.absent = "node(s) didn't satisfy plugin(s) [NodeAffinity]"
+			continue
+		}
+		if why, not := o.Except[n.Name]; not {
+			out.Refused = append(out.Refused, Refusal{n.Name, []string{why}, false})
 			continue
 		}
 		if reasons, resolvable := q.refuses(n); len(reasons) > 0 {
