@@ -80,15 +80,17 @@ func (d *Daemon) claim(o declaration, claims map[string]record.Claim) record.Cla
 // generation is that of a claim: an edit of anything but metadata counts on from
 // the object's, whoever edited it before.
 func (d *Daemon) generation(key manifests.Key, c record.Claim, claims map[string]record.Claim) int64 {
-	own := max(claims[d.Config.Node].Generation, 1)
 	before, was := record.Winner(claims)
 	if before == "" {
 		return 1
 	}
 	next := with(claims, d.Config.Node, c)
 	_, wins := record.Winner(next)
-	if !record.SameButMetadata(wins.Declared, c.Declared) {
-		return own // this one is not in force
+	if !record.SameButMetadata(wins.Declared, c.Declared) { // it is not in force
+		if old := claims[d.Config.Node]; record.SameButMetadata(old.Declared, c.Declared) {
+			return old.Generation // and was
+		}
+		return 0
 	}
 	now := max(record.Generation(claims), d.raised[key])
 	if o, ok := d.view.Get(key); ok {

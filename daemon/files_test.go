@@ -43,7 +43,7 @@ func openFiles(t *testing.T, root, node string) *files {
 		Options: Options{Root: root, Config: &config.Config{Node: node}, Log: log, Now: func() time.Time { return f.now }},
 		clock:   record.NewClock(func() time.Time { return f.now }), view: view.New(f.now),
 		declared: nil, used: map[string]int{}, ending: map[string]time.Time{}, missing: map[string]time.Time{}, looks: newLooks(),
-		claimed: claimed{}, claiming: newClaiming(),
+		claimed: claimed{}, claiming: newClaiming(), scanned: make(chan struct{}, 1),
 	}
 	f.events = event.NewRecorder(f.view, node, f.Now, log)
 	f.agent = agent.New(context.Background(), agent.Config{Logger: log})
