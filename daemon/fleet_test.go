@@ -453,4 +453,3 @@ func TestAnEditThatKubernetesForbidsIsHeldAgainstWhatAnyHostDeclares(t *testing.
 		t.Errorf("what was in the way is gone, and yet: %s", got)
 	}
 }
-

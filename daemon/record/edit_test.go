@@ -187,6 +187,9 @@ func TestTheNewestEditWinsEverywhere(t *testing.T) {
 				if apart || f.knowsMore(h, f.known[from]) { // docs/fleet.md names these limits
 					f.hear(h, from)
 				}
+				if f.isComeBackTo(h, f.files[from]) {
+					break
+				}
 				f.write(h, f.files[from], f.known[from], f.member(h))
 			case what == 8 && f.files[h] != "" && rapid.Bool().Draw(t, "gone"):
 				delete(f.files, h)
@@ -200,6 +203,20 @@ func TestTheNewestEditWinsEverywhere(t *testing.T) {
 	if different == 0 {
 		t.Error("never did hosts have different contents: the test shows nothing")
 	}
+}
+
+// isComeBackTo says whether the host knows that somebody else has come back to
+// the content that it has, after the one that it gets now: who puts that into its
+// file may well be undoing that, and so it counts as an edit (docs/fleet.md).
+func (f *edited) isComeBackTo(host, next string) bool {
+	own, had := f.views[host][host]
+	if !had {
+		return false
+	}
+	all := edits(f.views[host])
+	mine, _ := last(ContentHash(own.Declared), all)
+	other, is := last(ContentHash(text(next)), all)
+	return is && mine.Stamp > other.Stamp && mine.Stamp > own.Edited
 }
 
 // olderThan is a content that the host's own was made after.
