@@ -69,6 +69,7 @@ type Daemon struct {
 	pins    *cluster.Pins
 	records *peer.Set
 	arrived *arrivals
+	fleet   fleet
 	view    *view.View
 	events  *event.Recorder
 
@@ -136,6 +137,7 @@ func Run(ctx context.Context, o Options) error {
 	h.meter = d.newMeter()
 	h.metrics = metrics.New(d.metricSources())
 	defer d.agent.Wait()
+	defer d.fleet.done.Wait()
 	defer stop() // before Wait
 
 	if err := d.start(ctx); err != nil {
@@ -264,6 +266,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		return err
 	}
 	d.statics = d.openStatic()
+	d.lookAround()
 	d.publishNode() // before there are pods to be placed on it
 	d.accept(d.reader.Scan(), d.statics.Scan())
 	for _, c := range d.nodeConditions() {
@@ -281,6 +284,9 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.collectGarbage(ctx)
 	go d.watchPressure(ctx)
 	go d.watchShutdown(ctx, inhibitor)
+	if d.fleet.wanted {
+		d.fleet.done.Go(func() { d.runFleet(ctx) })
+	}
 	return d.serveAPI(ctx)
 }
 
@@ -289,9 +295,18 @@ func (d *Daemon) start(ctx context.Context) error {
 // same name with another UID, that one is older: its replacement is decided on
 // only after nothing of it was left on the host.
 func (d *Daemon) adopt() error {
+	values, err := d.adopted()
+	if len(values) > 0 {
+		d.say(values)
+	}
+	return err
+}
+
+// adopted are those decisions.
+func (d *Daemon) adopted() (map[record.Name]json.RawMessage, error) {
 	found, err := d.agent.Found()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	values := make(map[record.Name]json.RawMessage)
 	for _, p := range found {
@@ -313,13 +328,10 @@ func (d *Daemon) adopt() error {
 			err = d.decideOn(values, podKey(p), value)
 		}
 		if err != nil {
-			return fmt.Errorf("adopt %s/%s: %w", p.Namespace, p.Name, err)
+			return nil, fmt.Errorf("adopt %s/%s: %w", p.Namespace, p.Name, err)
 		}
 	}
-	if len(values) > 0 {
-		d.say(values)
-	}
-	return nil
+	return values, nil
 }
 
 // hasUID says whether a decision is about the pod of that UID.
@@ -450,6 +462,7 @@ func (d *Daemon) do(ctx context.Context, f func()) error {
 // publish puts values into this node's record, and what follows into the view.
 func (d *Daemon) publish(values map[record.Name]json.RawMessage) {
 	delta := d.say(values)
+	d.spread(delta)
 	keys := make([]manifests.Key, 0, len(delta.Entries))
 	for _, e := range delta.Entries {
 		if key, err := manifests.ParseKey(e.Name.Key); err == nil {

@@ -70,7 +70,7 @@ var layers = map[string][]string{
 		"daemon/footprint",
 		"daemon/podsecurity", "daemon/identity", "daemon/token",
 		"daemon/credential", "daemon/pressure", "daemon/placement", "daemon/shutdown", "daemon/logind",
-		"daemon/cluster", "daemon/peer", "daemon/steward",
+		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
 	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure"},

@@ -3,10 +3,7 @@ package daemon
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
-
-	"github.com/google/uuid"
 
 	"github.com/shoal-project/shoal/daemon/cluster"
 	"github.com/shoal-project/shoal/daemon/identity"
@@ -15,11 +12,8 @@ import (
 	"github.com/shoal-project/shoal/manifests"
 )
 
-// The small values in the store.
-const (
-	metaCluster = "cluster" // the cluster's id
-	metaPins    = "pins"    // the nodes' keys
-)
+// metaPins is the nodes' keys in the store.
+const metaPins = "pins"
 
 // openRecords takes all nodes' records, and who they are of, from the store.
 func (d *Daemon) openRecords() error {
@@ -27,11 +21,8 @@ func (d *Daemon) openRecords() error {
 	if err != nil {
 		return err
 	}
-	if d.cluster = d.store.Meta(metaCluster); d.cluster == "" {
-		d.cluster = uuid.NewString()
-		if err := d.store.SetMeta(metaCluster, d.cluster); err != nil {
-			return fmt.Errorf("mint the cluster's id: %w", err)
-		}
+	if err := d.openID(); err != nil {
+		return err
 	}
 	if err := d.keepName(); err != nil {
 		return err
@@ -54,7 +45,7 @@ func (d *Daemon) openRecords() error {
 	d.arrived = newArrivals()
 	d.records = peer.NewSet(peer.SetConfig{
 		Node: d.Config.Node, Cluster: d.cluster, Key: d.key, Pins: d.pins, Records: records,
-		Alone: true, Now: d.Now, Store: d.store, Changed: d.arrived.add,
+		Alone: d.openFleet(records), Now: d.Now, Store: d.store, Changed: d.arrived.add,
 	})
 	return nil
 }
@@ -111,12 +102,14 @@ func (a *arrivals) take() []arrival {
 	return list
 }
 
-// takeIn has the view follow what other nodes' records say now.
-func (d *Daemon) takeIn() {
+// takeIn has the view follow what other nodes' records say now, and says whether
+// this node's own is another one.
+func (d *Daemon) takeIn() (own bool) {
 	var keys, claimed []manifests.Key
 	var names []record.Name
 	pods := false
 	for _, a := range d.arrived.take() {
+		own = own || a.delta.Node == d.Config.Node
 		for _, e := range a.delta.Entries {
 			d.clock.Observe(e.Stamp)
 		}
@@ -133,7 +126,7 @@ func (d *Daemon) takeIn() {
 		}
 	}
 	if len(keys) == 0 {
-		return
+		return own
 	}
 	d.heard(claimed)
 	d.fold(keys)
@@ -142,4 +135,5 @@ func (d *Daemon) takeIn() {
 	if pods {
 		d.runPods()
 	}
+	return own
 }

@@ -37,7 +37,11 @@ type Config struct {
 	Domain string `toml:"cluster_domain"`
 	// Labels are added to the node object's.
 	Labels map[string]string `toml:"labels"`
+	// Join is where other hosts of the cluster may be: "host" or "host:port". It
+	// may be the same on all of them. Default: none.
+	Join []string `toml:"join"`
 
+	Cluster    Cluster             `toml:"cluster"`
 	Network    Network             `toml:"network"`
 	DNS        DNS                 `toml:"dns"`
 	Runtime    Runtime             `toml:"runtime"`
@@ -209,7 +213,7 @@ func line(data []byte, key toml.Key) int {
 func suggest(key toml.Key) string {
 	last := strings.ToLower(strings.ReplaceAll(key[len(key)-1], "-", "_"))
 	for _, known := range []string{
-		"node", "cluster_domain", "labels", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
+		"node", "cluster_domain", "labels", "join", "cluster", "key_file", "bind", "advertise", "gossip_port", "peer_port", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
 		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "handlers", "plain_http", "ca_file", "mirrors",
 		"max_size", "max_files", "metrics", "listen", "max_pods", "security", "allowed_unsafe_sysctls", "service_account_issuer",
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
@@ -242,6 +246,7 @@ func (c *Config) setDefaults(hostname string) {
 	if c.Runtime.OCI == "" {
 		c.Runtime.OCI = "crun"
 	}
+	c.Cluster.setDefaults()
 	c.Images.setDefaults()
 	c.Pods.setDefaults()
 	if c.Security.ServiceAccountIssuer == "" {
@@ -306,6 +311,7 @@ func (c *Config) validate() []error {
 		bad("runtime.pod_pids_limit", fmt.Sprint(c.Runtime.PodPidsLimit), "want a positive number")
 	}
 	errs = append(errs, c.Security.validate()...)
+	c.Cluster.validate(c.Join, bad)
 	c.Images.validate(bad)
 	c.Pods.validate(bad)
 	if c.Runtime.MaxPods < 0 {

@@ -35,6 +35,10 @@ func (c Config) advertised() (netip.AddrPort, error) {
 	return netip.AddrPortFrom(addr, port), nil
 }
 
+// Routed is this host's address on its default route, at which others reach it
+// unless they are told another.
+func Routed() (netip.Addr, error) { return routed() }
+
 // routed is this host's address on its default route. Connecting a UDP socket
 // sends nothing; the addresses are those of documentation (RFC 5737, RFC 3849).
 func routed() (netip.Addr, error) {

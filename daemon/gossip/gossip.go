@@ -44,6 +44,11 @@ type Gossip struct {
 	mu    sync.Mutex
 	known map[string]Member
 
+	joining sync.Mutex
+	list    []string      // the join list
+	tried   chan struct{} // closed once all of it was tried
+	joinNow chan struct{} // holds one
+
 	setTags sync.Mutex // Serf reads the tags it was given without a lock
 	keyTurn sync.Mutex
 	ending  sync.Mutex
@@ -71,7 +76,8 @@ func Start(cfg Config) (*Gossip, error) {
 		cfg: cfg, log: cfg.Log, keys: keys,
 		changes: make(chan struct{}, 1), look: make(chan struct{}, 1), news: make(chan News, newsKept),
 		known: make(map[string]Member),
-		meet:  encounters{now: cfg.Now, self: cfg.Name, admit: cfg.Admit},
+		list:  cfg.Join, tried: make(chan struct{}), joinNow: make(chan struct{}, 1),
+		meet: encounters{now: cfg.Now, self: cfg.Name, admit: cfg.Admit},
 	}
 	if g.advertise, err = cfg.advertised(); err != nil {
 		return nil, err

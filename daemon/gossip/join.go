@@ -64,14 +64,37 @@ func targets(addrs []netip.AddrPort, self netip.AddrPort, members []Member) []ne
 	return out
 }
 
+// Join replaces the join list while this host runs, and tries it at once.
+func (g *Gossip) Join(list []string) error {
+	for _, entry := range list {
+		if _, _, err := splitJoin(entry); err != nil {
+			return err
+		}
+	}
+	g.joining.Lock()
+	g.list = slices.Clone(list)
+	g.joining.Unlock()
+	select {
+	case g.joinNow <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Tried is closed once everybody who may be there was tried, or one answered.
+func (g *Gossip) Tried() <-chan struct{} { return g.tried }
+
 // join looks for other members for ever: often while there are none, and once in
 // a while for addresses that should be members' and are not, since two halves
 // that were apart for longer than Timers.Forget have forgotten each other.
 func (g *Gossip) join(ctx context.Context) {
 	lonely := 0
-	for {
+	for first := true; ; first = false {
 		alone := g.others.Load() == 0
 		met := g.round(ctx, alone)
+		if first {
+			close(g.tried)
+		}
 		wait := g.cfg.Timers.Rejoin
 		switch {
 		case g.meet.unknown.Load():
@@ -84,6 +107,8 @@ func (g *Gossip) join(ctx context.Context) {
 		}
 		select {
 		case <-time.After(wait):
+		case <-g.joinNow:
+			lonely = 0
 		case <-ctx.Done():
 			return
 		}
@@ -129,7 +154,10 @@ func (g *Gossip) resolve(ctx context.Context) (addrs []netip.AddrPort, problems 
 	defer done()
 	var mu sync.Mutex
 	var lookups sync.WaitGroup
-	for _, entry := range g.cfg.Join {
+	g.joining.Lock()
+	list := g.list
+	g.joining.Unlock()
+	for _, entry := range list {
 		host, port, _ := splitJoin(entry) // checked at the start
 		if addr, err := netip.ParseAddr(host); err == nil {
 			mu.Lock()

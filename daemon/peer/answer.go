@@ -112,6 +112,9 @@ func (e *Endpoint) told(err error) error {
 		return nil
 	case errors.Is(err, record.ErrForged):
 		return fmt.Errorf("%w: %w", errUnproved, err)
+	case errors.Is(err, errFormer):
+		e.config.Log.Debug("a record is not taken", "err", err)
+		return nil
 	case errors.As(err, &pin):
 		e.config.Log.Debug("a record is not taken", "node", pin.Node, "err", err)
 		return nil

@@ -98,9 +98,12 @@ func (s *Set) check(h record.Head, key ed25519.PublicKey) error {
 	case known == nil && len(s.records) >= mostNodes:
 		return fmt.Errorf("node %s is one more than %d: %w", h.Node, mostNodes, errTooLarge)
 	case known == nil:
-		return h.Verify(s.config.Cluster, key)
+		known = key
 	}
 	err := h.Verify(s.config.Cluster, known)
+	if err != nil && s.former != "" && h.Verify(s.former, known) == nil {
+		return fmt.Errorf("the record of %s: %w", h.Node, errFormer)
+	}
 	if err != nil && !known.Equal(key) && h.Verify(s.config.Cluster, key) == nil {
 		return &cluster.PinError{Node: h.Node, Known: known, Now: key}
 	}

@@ -61,8 +61,13 @@ type Config struct {
 	// Find is where a node listens, "" where that is not known. nil: RoundTrip
 	// reaches nobody.
 	Find func(node string) (address string)
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Heard is called, often, when enough peers were heard for the first
+	// publication. Nil: Run calls Set.PublishFirst by itself.
+	Heard func()
+	// Turned is called with the outcome of each exchange of Run.
+	Turned func(node string, err error)
+	Log    *slog.Logger
+	Now    func() time.Time
 }
 
 // ErrRefused says that the other end does not want to talk. Its words follow.
@@ -98,6 +103,9 @@ func New(c Config) (*Endpoint, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	e := newEndpoint(c)
+	if e.config.Heard == nil {
+		e.config.Heard = c.Set.PublishFirst
+	}
 	if err := e.Use(c.Keyring); err != nil {
 		return nil, err
 	}
@@ -194,11 +202,14 @@ func (e *Endpoint) turn(ctx context.Context, p Peer, known int) {
 	first := e.chosen.done(p.Node, e.config.Now(), err)
 	heard := e.chosen.heardEnough(known)
 	e.mu.Unlock()
+	if e.config.Turned != nil && ctx.Err() == nil {
+		e.config.Turned(p.Node, err)
+	}
 	switch {
 	case first && ctx.Err() == nil:
 		e.config.Log.Warn("can't exchange records with a peer", "node", p.Node, "address", p.Address, "err", err)
 	case err == nil && heard && !e.config.Set.Published():
-		e.config.Set.PublishFirst()
+		e.config.Heard()
 	}
 }
 

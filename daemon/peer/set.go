@@ -74,6 +74,7 @@ type Set struct {
 	own, base *record.Record
 	loaded    uint64       // own's sequence number at the start
 	twin      *record.Head // the other's
+	former    string       // the cluster's id before it yielded to another
 }
 
 // Bounds of what others may make this node keep, in bytes.

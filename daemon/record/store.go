@@ -41,6 +41,7 @@ type Store struct {
 	log   *slog.Logger
 	queue chan func(*bolt.Tx) error
 	flush chan chan error
+	stop  chan struct{}
 	done  chan struct{}
 }
 
@@ -62,7 +63,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 			return nil, fmt.Errorf("open store %s: %w", path, err)
 		}
 	}
-	s := &Store{db: db, log: log, queue: make(chan func(*bolt.Tx) error, 1024), flush: make(chan chan error), done: make(chan struct{})}
+	s := &Store{db: db, log: log, queue: make(chan func(*bolt.Tx) error, 1024), flush: make(chan chan error), stop: make(chan struct{}), done: make(chan struct{})}
 	go s.write()
 	return s, nil
 }
@@ -181,23 +182,32 @@ func (s *Store) accept(r *Record, h Head) {
 // Save queues a delta. It blocks only when the disk is far behind.
 func (s *Store) Save(d Delta) {
 	if len(d.Entries) > 0 || d.Whole || d.Partial || d.Head.Signature != nil {
-		s.queue <- func(tx *bolt.Tx) error { return put(tx, d) }
+		s.enqueue(func(tx *bolt.Tx) error { return put(tx, d) })
 	}
 }
 
 // SaveMeta queues a value for SetMeta.
 func (s *Store) SaveMeta(name, value string) {
-	s.queue <- func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put([]byte(name), []byte(value)) }
+	s.enqueue(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put([]byte(name), []byte(value)) })
 }
 
 // Forget queues that a node's record goes.
 func (s *Store) Forget(node string) {
-	s.queue <- func(tx *bolt.Tx) error {
+	s.enqueue(func(tx *bolt.Tx) error {
 		err := tx.Bucket(recordsBucket).DeleteBucket([]byte(node))
 		if errors.Is(err, bolterrors.ErrBucketNotFound) {
 			return nil
 		}
 		return err
+	})
+}
+
+// enqueue hands a change to the writer. What comes after Close is dropped: a
+// peer's stream may end a moment later.
+func (s *Store) enqueue(change func(*bolt.Tx) error) {
+	select {
+	case s.queue <- change:
+	case <-s.done:
 	}
 }
 
@@ -211,7 +221,7 @@ func (s *Store) Flush() error {
 // Close flushes and closes.
 func (s *Store) Close() error {
 	err := s.Flush()
-	close(s.queue)
+	close(s.stop)
 	<-s.done
 	return errors.Join(err, s.db.Close())
 }
@@ -245,10 +255,9 @@ func (s *Store) write() {
 	}
 	for {
 		select {
-		case change, ok := <-s.queue:
-			if !ok {
-				return
-			}
+		case <-s.stop:
+			return
+		case change := <-s.queue:
 			pending = append(pending, change)
 			if timer == nil {
 				timer = time.After(saveEvery)
