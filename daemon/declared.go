@@ -53,7 +53,7 @@ func (d *Daemon) noteFiled(key manifests.Key, claims map[string]record.Claim) {
 	}
 	api := d.apiFile(key)
 	for _, c := range record.Counting(claims) {
-		if c.Written || c.File == api { // by a version that did not say so
+		if c.Written || c.File == api && c.Filed == "" { // by a version that did not say so
 			continue
 		}
 		if d.declarations.filed == nil {

@@ -44,12 +44,15 @@ func (d *Daemon) accept(set, static manifests.Set) {
 	d.refusePods()
 	d.refuseEdits()
 	d.reportProblems(before)
+	published := d.records.Published()
 	values, changed := d.claims()
 	d.publish(values)
 	d.followMembers()
 	changed = append(changed, changedStatic...)
 	d.decidePods(append(changed, d.unmade()...))
-	d.joining = false
+	if published { // until then the record that is taken back may say what the files were
+		d.joining = false
+	}
 	d.remember()
 	for _, key := range changed {
 		d.reportNotImplemented(key)

@@ -39,11 +39,14 @@ func drafts(own *record.Record, loaded uint64, taken *record.Record) (map[record
 	values := make(map[record.Name]json.RawMessage)
 	var newest record.Stamp
 	for name, e := range own.Entries {
-		_, had := taken.Entries[name]
+		back, had := taken.Entries[name]
 		if e.Seq <= loaded || had && name.Section != record.Claims {
 			continue
 		}
 		values[name] = e.Value
+		if e.Value != nil && back.Value != nil {
+			values[name] = record.TakenBack(back.Value, e.Value)
+		}
 		newest = max(newest, e.Stamp)
 	}
 	return values, newest

@@ -147,3 +147,31 @@ func SameButMetadata(a, b json.RawMessage) bool {
 	delete(y, "metadata")
 	return maps.EqualFunc(x, y, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) })
 }
+
+// TakenBack is a claim that a node made before it had its record back, given what
+// it claimed of the same object before it lost that: the object is as old as it
+// was, and a content that it had before keeps its edit. What can't be read is
+// left as the node made it.
+func TakenBack(before, made json.RawMessage) json.RawMessage {
+	var old, c Claim
+	if json.Unmarshal(before, &old) != nil || json.Unmarshal(made, &c) != nil {
+		return made
+	}
+	c.Deleted = max(c.Deleted, old.Deleted)
+	if old.Declared != nil && (old.Born != 0 && old.Born < c.Born || c.Born == 0) {
+		c.Born = old.Born
+	}
+	switch {
+	case bytes.Equal(old.Declared, c.Declared):
+		c.Edited, c.History, c.Generation = old.Edited, old.History, max(c.Generation, old.Generation)
+	case old.Declared != nil:
+		e := c.edit()
+		c.History = History(e, map[string]Claim{"": old})
+		c.Generation = max(c.Generation, old.Generation+1)
+	}
+	both, err := json.Marshal(c)
+	if err != nil {
+		return made
+	}
+	return both
+}

@@ -16,6 +16,9 @@ type Edit struct {
 	// Over is the largest stamp of the object that the node knew then: it changed
 	// what it changed in spite of that one.
 	Over Stamp `json:"over,omitempty"`
+	// Back says that the node knew the content as an older one and came back to it:
+	// it is no copy of that one, nor of late copies of that.
+	Back bool `json:"back,omitempty"`
 }
 
 // histories is how many contents of an object are remembered.
@@ -57,7 +60,8 @@ func NewEdit(declared json.RawMessage, node string, claims map[string]Claim, see
 	}
 	newest = max(newest, LastDeleted(claims))
 	old, had := claims[node]
-	if known, is := last(hash, all); is && !seen.Made {
+	known, back := last(hash, all)
+	if back && !seen.Made {
 		if before, _ := last(old.edit().Hash, all); seen.Joining || !had || before.Stamp <= known.Stamp {
 			return known
 		}
@@ -66,7 +70,7 @@ func NewEdit(declared json.RawMessage, node string, claims map[string]Claim, see
 		stamp := min(StampAt(seen.Modified), seen.Now)
 		return Edit{Hash: hash, Stamp: stamp, Over: min(newest, stamp)}
 	}
-	return Edit{Hash: hash, Stamp: max(seen.Now, newest, newest+1), Over: newest}
+	return Edit{Hash: hash, Stamp: max(seen.Now, newest, newest+1), Over: newest, Back: back}
 }
 
 // History is what a claim that makes this edit remembers: the last contents of
@@ -84,7 +88,17 @@ func remembered(all []Edit, keep Edit) []Edit {
 }
 
 func compareEdits(a, b Edit) int {
-	return cmp.Or(cmp.Compare(a.Stamp, b.Stamp), cmp.Compare(a.Hash, b.Hash), cmp.Compare(a.Over, b.Over))
+	return cmp.Or(cmp.Compare(a.Stamp, b.Stamp), cmp.Compare(a.Hash, b.Hash), cmp.Compare(a.Over, b.Over), compareBool(a.Back, b.Back))
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // edit is the one that the claim is of.
@@ -138,7 +152,7 @@ func first(e Edit, all []Edit) Edit {
 	for {
 		var before Edit
 		for _, o := range all {
-			if o.Hash == e.Hash && o.Stamp > e.Over && o.Stamp < e.Stamp && compareEdits(o, before) > 0 {
+			if o.Hash == e.Hash && o.Stamp > e.Over && o.Stamp < e.Stamp && (o.Back || !e.Back) && compareEdits(o, before) > 0 {
 				before = o
 			}
 		}
