@@ -35,12 +35,12 @@ type files struct {
 	shut func()
 }
 
-func openFiles(t *testing.T, root, node string) *files {
+func openFiles(t *testing.T, root, node string, join ...string) *files {
 	t.Helper()
 	f := &files{t: t, now: time.Now()}
 	log := slog.New(slog.DiscardHandler)
 	f.Daemon = &Daemon{
-		Options: Options{Root: root, Config: &config.Config{Node: node}, Log: log, Now: func() time.Time { return f.now }},
+		Options: Options{Root: root, Config: &config.Config{Node: node, Join: join}, Log: log, Now: func() time.Time { return f.now }},
 		clock:   record.NewClock(func() time.Time { return f.now }), view: view.New(f.now),
 		declared: nil, used: map[string]int{}, ending: map[string]time.Time{}, missing: map[string]time.Time{}, looks: newLooks(),
 		claimed: claimed{}, claiming: newClaiming(), scanned: make(chan struct{}, 1),

@@ -34,8 +34,9 @@ func openHosts(t *testing.T, names ...string) *fileHosts {
 	return h
 }
 
-// open starts a host, on an empty disk or on what it had.
-func (h *fileHosts) open(name string) *files {
+// open starts a host, on an empty disk or on what it had. With others to join it
+// tells nobody anything until it is told to publish.
+func (h *fileHosts) open(name string, join ...string) *files {
 	h.t.Helper()
 	lib := filepath.Join(h.roots[name], "var/lib/shoal")
 	if err := os.MkdirAll(lib, 0o755); err != nil {
@@ -51,7 +52,7 @@ func (h *fileHosts) open(name string) *files {
 	if err := store.Close(); err != nil {
 		h.t.Fatal(err)
 	}
-	return openFiles(h.t, h.roots[name], name)
+	return openFiles(h.t, h.roots[name], name, join...)
 }
 
 // restart stops a host and starts it on its disk. What between does meanwhile it
@@ -452,4 +453,101 @@ func TestAnEditThatKubernetesForbidsIsHeldAgainstWhatAnyHostDeclares(t *testing.
 	if got := problems(n2); got != "" {
 		t.Errorf("what was in the way is gone, and yet: %s", got)
 	}
+}
+
+// rejoin starts a host whose disk between has changed, has it look at its files,
+// hear the others, take back what it was, and publish.
+func (h *fileHosts) rejoin(i int, between func(*files)) *files {
+	h.t.Helper()
+	f := h.nodes[i]
+	f.shut()
+	between(f)
+	n := h.open(f.Config.Node, "others")
+	n.now = f.now
+	h.nodes[i] = n
+	n.look()
+	if n.records.Published() {
+		h.t.Fatal("it has published before it heard anybody")
+	}
+	for _, from := range h.nodes {
+		if from != n {
+			h.hears(n, from)
+		}
+	}
+	n.records.PublishFirst()
+	n.takeIn()
+	n.look()
+	h.meet()
+	return n
+}
+
+func (f *files) store() string { return filepath.Join(f.Root, "var/lib/shoal/store.db") }
+
+func TestAHostThatLostItsStoreHasTheSameObjects(t *testing.T) {
+	h := openHosts(t, "n1", "n2")
+	n1 := h.nodes[0]
+	for _, value := range []string{"v1", "v2"} {
+		n1.now = n1.now.Add(settle)
+		n1.write("a.yaml", configMap("x", "a", value))
+		n1.scan()
+		h.meet()
+	}
+	before := n1.identity()
+	n1.now = n1.now.Add(100 * settle)
+	n1 = h.rejoin(0, func(f *files) { os.Remove(f.store()) })
+	h.says("rebuilt with its file", "v2")
+	if got := n1.identity(); got != before {
+		t.Errorf("it is %s, before it was %s", got, before)
+	}
+	h.rejoin(0, func(f *files) {
+		os.Remove(f.store())
+		f.write("a.yaml", configMap("x", "a", "v3"))
+	})
+	h.says("rebuilt with a newer file", "v3")
+	if got, want := n1.identity(), strings.NewReplacer("v2", "v3", "generation=2", "generation=3").Replace(before); h.nodes[0].identity() != want {
+		t.Errorf("it is %s, want %s", got, want)
+	}
+}
+
+func TestAHostFromAnOldImageRollsNothingBack(t *testing.T) {
+	h := openHosts(t, "n1", "n2", "n3")
+	n1 := h.nodes[0]
+	var image []byte
+	for i, value := range []string{"v1", "v2", "v3"} {
+		n1.now = n1.now.Add(settle)
+		n1.write("a.yaml", configMap("x", "a", value))
+		n1.scan()
+		h.meet()
+		if i == 0 {
+			n1 = h.restart(0, func(f *files) { image, _ = os.ReadFile(f.store()) })
+		}
+	}
+	h.nodes[2].now = n1.now
+	h.nodes[2].write("a.yaml", configMap("x", "a", "v3"))
+	h.nodes[2].scan()
+	h.meet()
+	before := n1.identity()
+	n1.now = n1.now.Add(100 * settle)
+	n1 = h.rejoin(0, func(f *files) {
+		if err := os.WriteFile(f.store(), image, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.write("a.yaml", configMap("x", "a", "v1"))
+	})
+	h.says("an image of v1", "v3")
+	if got := n1.identity(); strings.Split(got, " ")[1] != strings.Split(before, " ")[1] {
+		t.Errorf("it is %s, before it was %s", got, before)
+	}
+	n1.now = n1.now.Add(settle)
+	n1.write("a.yaml", configMap("x", "a", "v2"))
+	n1.scan()
+	h.meet()
+	h.says("what is known comes late", "v3")
+	n1.now = n1.now.Add(settle)
+	n1.write("a.yaml", configMap("x", "a", "v3"))
+	n1.scan()
+	n1.write("a.yaml", configMap("x", "a", "v1"))
+	n1.scan()
+	h.meet()
+	h.says("somebody goes back", "v1")
 }
