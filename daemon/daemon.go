@@ -281,6 +281,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.host.serveDNS(ctx)
 	go d.awaitNetwork(ctx)
 	go d.host.loadDropIns(ctx)
+	go d.watchImages(ctx)
 	go d.collectGarbage(ctx)
 	go d.watchPressure(ctx)
 	go d.watchShutdown(ctx, inhibitor)

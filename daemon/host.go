@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"net/url"
@@ -64,7 +65,8 @@ type host struct {
 
 	// Of the loop, once it runs:
 	cpus      cpuset.Node
-	cpuConfig config.CPU // that is in force
+	cpuConfig config.CPU          // that is in force
+	told      []v1.ContainerImage // the images as the node tells of them; nil: they have changed
 
 	mu     sync.Mutex
 	resolv dnsd.Resolv // the host's resolvers, read again now and then; mu guards d.Config.DNS as well
@@ -223,6 +225,8 @@ func (d *Daemon) agentConfig() agent.Config {
 		Objects:        objects{d.view},
 		NodeLogins:     h.nodeLogins,
 		Refuse:         d.refuse,
+		Room:           d.roomFor,
+		Given:          d.given,
 		OCI:            d.ociRuntime,
 		Events:         d.events,
 		Domain:         d.Config.Domain,
@@ -485,10 +489,30 @@ type running struct{ agent *agent.Agent }
 func (r running) LogDir(p *v1.Pod) string { return r.agent.LogDir(p) }
 
 func (r running) Exec(ctx context.Context, p *v1.Pod, cmd api.Exec) (int, error) {
-	return r.agent.Exec(ctx, p, cmd.Container, container.ExecOptions{
+	code, err := r.agent.Exec(ctx, p, cmd.Container, container.ExecOptions{
 		Cmd: cmd.Command, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr, TTY: cmd.TTY,
 		Resize: sizes(ctx, cmd.Resize),
 	})
+	return notStarted(cmd, code, err)
+}
+
+// notStarted makes what a shell makes of a command that can't be started: a line
+// on its error output and an exit code, 126 or 127. So do docker and CRI-O;
+// through containerd kubectl has an internal error, which a script can't tell
+// from the node's.
+func notStarted(cmd api.Exec, code int, err error) (int, error) {
+	refused := new(container.ExecError)
+	if !errors.As(err, &refused) || refused.Code() == 0 {
+		return code, err
+	}
+	to, end := cmd.Stderr, "\n"
+	if cmd.TTY || to == nil {
+		to, end = cmd.Stdout, "\r\n"
+	}
+	if to != nil {
+		_, _ = io.WriteString(to, refused.Text+end) // whoever has hung up has no use for it
+	}
+	return refused.Code(), nil
 }
 
 func (r running) Attach(ctx context.Context, p *v1.Pod, a api.Attach) error {

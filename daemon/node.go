@@ -120,7 +120,7 @@ func (d *Daemon) bareNode() *v1.Node {
 	}
 	n.Status = v1.NodeStatus{
 		Capacity: d.host.capacity, Allocatable: d.host.allocatable(),
-		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(), RuntimeHandlers: d.host.handlers(),
+		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(), RuntimeHandlers: d.host.handlers(), Images: d.host.nodeImages(),
 	}
 	d.addPressure(n)
 	for _, ip := range d.host.addresses() {

@@ -42,18 +42,21 @@ func (w *waiting) notice(key manifests.Key, old, now view.Object) {
 			w.pods[key] = true
 		}
 		was, _ := old.(*v1.Pod)
-		w.look = w.look || placement.Matters(was, is)
+		w.look = w.look || placement.Matters(was, is) || was.Status.NominatedNodeName != is.Status.NominatedNodeName
 	}
 }
 
 // placePods looks for a node for each of the pods that this node decided on and
-// that have none, the most important first, and says whether it found any.
+// that have none, the most important first, and says whether it found any, or
+// made room.
 // Asked again when nothing has changed, it does nothing.
 func (d *Daemon) placePods() (placed bool) {
 	d.waiting.look, d.waiting.again = false, time.Time{}
+	d.agent.RetryResizes()
 	if len(d.waiting.pods) == 0 {
 		return false
 	}
+	placed = d.giveWay()
 	var pods []*v1.Pod
 	for key := range d.waiting.pods {
 		o, ok := d.view.Get(key)
@@ -67,17 +70,21 @@ func (d *Daemon) placePods() (placed bool) {
 	var say []func()
 	for _, p := range pods {
 		if len(p.Spec.SchedulingGates) > 0 {
-			d.unscheduled(values, p, pod.SchedulingGated)
+			d.unscheduled(values, p, pod.SchedulingGated, placement.Outcome{})
 			continue
 		}
 		except := d.refusals.of(p.UID, d.Now())
 		if len(except) > 0 {
 			d.waiting.again = d.Now().Add(refusedFor)
 		}
-		out := c.Place(p, placement.Options{Siblings: workload.Siblings(d.view, p), Except: except})
+		out := c.Place(p, d.placementOptions(p, except))
 		if out.Node == "" {
-			if why := out.Message(); d.unscheduled(values, p, why) {
+			if why := out.Message(); d.unscheduled(values, p, why, out) {
 				say = append(say, func() { d.events.Warning(objectReference(p), "FailedScheduling", "%s", why) })
+			}
+			c.Follow(p, out)
+			if out.Preemption != nil {
+				say, placed = append(say, d.preempt(values, c, p, out.Preemption)...), true
 			}
 			continue
 		}
@@ -109,14 +116,19 @@ func (d *Daemon) bind(values map[record.Name]json.RawMessage, p *v1.Pod, node st
 	}
 }
 
-// unscheduled puts why a pod has no node into its status, and says whether that
-// is new.
-func (d *Daemon) unscheduled(values map[record.Name]json.RawMessage, p *v1.Pod, why string) (isNew bool) {
+// unscheduled puts why a pod has no node into its status, which one is kept for
+// it and who has to make room there, and says whether that is new.
+func (d *Daemon) unscheduled(values map[record.Name]json.RawMessage, p *v1.Pod, why string, out placement.Outcome) (isNew bool) {
 	s := pod.Unscheduled(p, why, d.Now())
+	s.NominatedNodeName = out.Nominated
 	if equality.Semantic.DeepEqual(s, p.Status) {
 		return false
 	}
-	value, err := json.Marshal(view.PodStatus{UID: p.UID, Status: s})
+	making := victims(out.Preemption)
+	if out.Preemption == nil && out.Nominated != "" { // room is being made: not all may have heard yet
+		making = d.asked(podKey(p), p)
+	}
+	value, err := json.Marshal(view.PodStatus{UID: p.UID, Status: s, Preempts: making})
 	if err != nil {
 		d.Log.Error("can't write a status", "key", podKey(p).String(), "err", err)
 		return false
@@ -132,11 +144,14 @@ func (d *Daemon) placementSees() *placement.Cluster {
 	for _, o := range list {
 		nodes = append(nodes, d.reachable(o.(*v1.Node)))
 	}
-	var pods []*v1.Pod
+	var pods, nominated []*v1.Pod
 	list, _ = d.view.List(podKind, "")
 	for _, o := range list {
-		if p := o.(*v1.Pod); p.Spec.NodeName != "" {
+		switch p := o.(*v1.Pod); {
+		case p.Spec.NodeName != "":
 			pods = append(pods, p)
+		case p.Status.NominatedNodeName != "" && p.DeletionTimestamp == nil:
+			nominated = append(nominated, d.withPriority(p))
 		}
 	}
 	namespaces := make(map[string]map[string]string)
@@ -144,7 +159,11 @@ func (d *Daemon) placementSees() *placement.Cluster {
 	for _, o := range list {
 		namespaces[o.GetName()] = o.GetLabels()
 	}
-	return placement.New(nodes, pods, namespaces)
+	c := placement.New(nodes, pods, namespaces)
+	for _, p := range nominated {
+		c.Nominate(p, p.Status.NominatedNodeName)
+	}
+	return c
 }
 
 // reachable is a node as pods are placed on it: on one that is not in sight, or
@@ -168,7 +187,8 @@ func (d *Daemon) reachable(n *v1.Node) *v1.Node {
 // pods ask for themselves, and one place is not to be given to two.
 type rooms struct {
 	mu    sync.Mutex
-	taken map[types.UID]bool // besides those whose status says so
+	taken map[types.UID]bool    // besides those whose status says so
+	given map[types.UID]*v1.Pod // what an edit has changed since, with the resources that it was given
 }
 
 func (r *rooms) take(uid types.UID) {
@@ -195,6 +215,7 @@ func (r *rooms) leave(uid types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.taken, uid)
+	delete(r.given, uid)
 }
 
 // refuse says why the node, as it is now, does not take in a pod that was placed
@@ -213,7 +234,7 @@ func (d *Daemon) refuse(p *v1.Pod) *pod.Rejection {
 	d.rooms.mu.Lock()
 	defer d.rooms.mu.Unlock()
 	others := slices.DeleteFunc(append(d.pods(), d.leftovers.list()...), func(other *v1.Pod) bool {
-		return other.UID == p.UID || other.Status.StartTime == nil && !d.rooms.taken[other.UID]
+		return other.UID == p.UID || !d.rooms.holds(other)
 	})
 	_, static := p.Annotations[manifests.AnnotationConfigHash]
 	if r := placement.Admit(p, o.(*v1.Node), others, static); r != nil {

@@ -16,7 +16,7 @@ import (
 // live are the settings that a reload puts in force; the others shape what
 // running pods hold on to, and wait for a restart.
 var live = []string{
-	"dns.upstreams", "labels", "cpu.policy", "cpu.reserved", "cpu.full_pcpus_only", "cpu.strict_reservation",
+	"dns.upstreams", "labels", "scheduler.scoring", "cpu.policy", "cpu.reserved", "cpu.full_pcpus_only", "cpu.strict_reservation",
 }
 
 // hangups gets SIGHUP from here on, which else would end the daemon.
@@ -51,6 +51,7 @@ func (d *Daemon) reload() {
 	applied, later := reloadable(changed)
 	d.Config.Labels = next.Labels
 	d.host.setUpstreams(next.DNS.Upstreams)
+	d.Config.Scheduler = next.Scheduler
 	d.publishNode()
 	d.Log.Info("configuration read again", "applied", applied, "needs_restart", later)
 	if len(later) > 0 {

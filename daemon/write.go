@@ -244,6 +244,9 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 		d.orphan(key, old)
 	}
 	if isPod {
+		if o.Evict {
+			pod = workload.Disrupted(pod, "EvictionByEvictionAPI", "Eviction API: evicting", d.Now())
+		}
 		d.deletePod(pod, o.GraceSeconds)
 		if filed { // its file brings another, for which a place must be found
 			return old, nil

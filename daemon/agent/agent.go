@@ -63,6 +63,11 @@ type Config struct {
 	// Refuse says why the host, as it is now, takes no such pod; nil when it does:
 	// then there is room for it, which no other gets.
 	Refuse func(*v1.Pod) *pod.Rejection
+	// Room says why the host has no room for the larger requests of an edited pod;
+	// "" when it has: then no other gets it. Given is told of what pods have without
+	// that question. nil: there is room for all.
+	Room  func(*v1.Pod) string
+	Given func(*v1.Pod)
 	// OCI is the OCI runtime that the pod's RuntimeClass names, "" for that of
 	// Containers. It is asked when the sandbox is made and kept with it; nil: no
 	// pod has one.
@@ -118,6 +123,12 @@ type Agent struct {
 func New(ctx context.Context, cfg Config) *Agent {
 	if cfg.Took == nil {
 		cfg.Took = func(string, time.Duration) {}
+	}
+	if cfg.Room == nil {
+		cfg.Room = func(*v1.Pod) string { return "" }
+	}
+	if cfg.Given == nil {
+		cfg.Given = func(*v1.Pod) {}
 	}
 	a := &Agent{
 		cfg: cfg, log: cfg.Logger, ctx: ctx,

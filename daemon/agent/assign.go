@@ -29,6 +29,7 @@ const (
 // anything is decided: w.pod is the pod as it is wanted, with the resources that
 // it was given (KEP-1287's allocated resources).
 func (w *worker) assign() {
+	defer func() { w.deferred.Store(w.seen.Resize != nil && w.seen.Resize.Reason == v1.PodReasonDeferred) }()
 	if w.pod.DeletionTimestamp != nil || w.status.Phase == v1.PodSucceeded || w.status.Phase == v1.PodFailed {
 		w.pod = w.wanted
 		w.seen.Resize = nil
@@ -110,11 +111,37 @@ func (w *worker) unavailable(started bool) (reason, message string) {
 	refusal := new(cpuset.Refusal)
 	switch {
 	case !errors.As(err, &refusal):
+		if !asksMore(w.wanted, w.pod) {
+			w.agent.cfg.Given(w.wanted)
+			return "", ""
+		}
+		if why := w.agent.cfg.Room(w.wanted); why != "" {
+			_ = w.agent.cores.admit(w.pod, needs(w.pod, started)) // what it had
+			return v1.PodReasonDeferred, why
+		}
 		return "", ""
 	case refusal.Never:
 		return v1.PodReasonInfeasible, refusal.Message
 	}
 	return v1.PodReasonDeferred, refusal.Message
+}
+
+// asksMore says whether an edit raises any of the pod's requests. One that does
+// not is always granted (the kubelet's isResizeIncreasingRequests).
+func asksMore(now, before *v1.Pod) bool {
+	a, b := resourcehelper.PodRequests(now, resourcehelper.PodResourcesOptions{}), resourcehelper.PodRequests(before, resourcehelper.PodResourcesOptions{})
+	return a.Cpu().Cmp(*b.Cpu()) > 0 || a.Memory().Cmp(*b.Memory()) > 0
+}
+
+// RetryResizes has the pods look again whose edited resources wait for room.
+func (a *Agent) RetryResizes() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range a.workers {
+		if w.deferred.Load() {
+			w.poke()
+		}
+	}
 }
 
 // pending notes why an edit waits, and says so once.
@@ -235,6 +262,7 @@ func (w *worker) moveContainer(ctx context.Context, name string, number int, fro
 func (w *worker) recoverResources(last *v1.Pod) {
 	w.admitted = true
 	w.pod = withResources(w.wanted, last)
+	w.agent.cfg.Given(w.pod)
 	if !w.hasCpuset() || !w.agent.cores.pinning() {
 		return
 	}

@@ -23,16 +23,28 @@ const (
 // probe has these repeated, and no others of the pod.
 func (w *worker) probe(probes []pod.Probed) {
 	tasks := make([]prober.Task, 0, len(probes))
+	commands := make(map[prober.Key]*container.Repeated)
 	for _, p := range probes {
 		c := w.spec(p.Container)
 		a := w.seen.Containers[p.Container].Current
+		key := prober.Key{Container: p.Container, Attempt: p.Attempt, Kind: p.Kind}
+		target := w.target(c, p.Attempt)
+		if e := probe.Of(c, p.Kind).Exec; e != nil {
+			command := w.commands[key]
+			if command == nil {
+				command = w.agent.cfg.Containers.Repeated(w.bundle(c.Name, p.Attempt), pod.ExpandArgs(e.Command, literals(c)))
+			}
+			commands[key] = command
+			target.Exec = func(ctx context.Context, _ []string, out io.Writer) (int, error) { return command.Run(ctx, out) }
+		}
 		tasks = append(tasks, prober.Task{
-			Key:   prober.Key{Container: p.Container, Attempt: p.Attempt, Kind: p.Kind},
-			Probe: probe.Of(c, p.Kind), Target: w.target(c, p.Attempt),
+			Key:   key,
+			Probe: probe.Of(c, p.Kind), Target: target,
 			Started: a.Started, State: *a.Probes.Of(p.Kind),
 			Said: w.probeSaid(p, w.pod),
 		})
 	}
+	w.commands = commands
 	w.agent.prober.Set(string(w.uid), tasks)
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/cpuset"
 	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/prober"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/stats"
 	"github.com/shoal-project/shoal/storage/volume"
@@ -46,6 +48,10 @@ type worker struct {
 	hooks   map[hookKey]context.CancelFunc
 	over    []chan struct{} // to be closed when nothing of the pod runs
 	stopLog map[string]bool // what was said of a stop under way
+
+	deferred atomic.Bool // an edit of its resources waits for room
+
+	commands map[prober.Key]*container.Repeated // of probes
 
 	ringing chan struct{} // holds one: the inbox is not empty, or look again
 	ended   chan struct{} // closed when the worker has ended
@@ -168,6 +174,7 @@ func (w *worker) decide() pod.Decision {
 	w.assign()
 	w.observe()
 	w.seen.HostIPs = w.agent.cfg.Node().IPs
+	w.seen.Disrupted = pod.Disruption(w.wanted.Status)
 	p := w.pod.DeepCopy()
 	p.Status = w.status
 	d := pod.Decide(p, w.seen, w.agent.cfg.Now())

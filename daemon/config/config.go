@@ -56,6 +56,7 @@ type Config struct {
 	Memory     Memory              `toml:"memory"`
 	Shutdown   Shutdown            `toml:"shutdown"`
 	UserNS     UserNS              `toml:"userns"`
+	Scheduler  Scheduler           `toml:"scheduler"`
 }
 
 // Network is the pod network of this host.
@@ -220,7 +221,7 @@ func suggest(key toml.Key) string {
 		"credential_provider_dir", "pods", "ended_threshold",
 		"eviction", "hard", "soft", "soft_grace_period", "minimum_reclaim", "max_pod_grace_period", "transition_period",
 		"max_size", "max_files", "cpu", "memory", "policy", "reserved", "full_pcpus_only", "strict_reservation", "qos", "throttling_factor",
-		"shutdown", "grace_period", "critical_grace_period", "by_priority",
+		"shutdown", "grace_period", "critical_grace_period", "by_priority", "scheduler", "scoring",
 	} {
 		if known == last || strings.TrimSuffix(known, "s") == strings.TrimSuffix(last, "s") ||
 			len(last) > 3 && (strings.Contains(known, last) || strings.Contains(last, known)) {
@@ -257,6 +258,7 @@ func (c *Config) setDefaults(hostname string) {
 	}
 	c.Eviction.setDefaults()
 	c.UserNS.setDefaults()
+	c.Scheduler.setDefaults()
 	if c.CPU.Policy == "" {
 		c.CPU.Policy = CPUNone
 	}
@@ -320,6 +322,7 @@ func (c *Config) validate() []error {
 	c.Metrics.validate(bad)
 	c.Shutdown.validate(bad)
 	c.UserNS.validate(bad)
+	c.Scheduler.validate(bad)
 	if err := c.Eviction.validate(bad); err != nil {
 		errs = append(errs, fmt.Errorf("eviction: %w", err))
 	}

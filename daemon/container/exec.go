@@ -12,7 +12,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,12 +63,11 @@ func (r *Runtime) Exec(ctx context.Context, dir string, opt ExecOptions) (int, e
 	if x.owner, err = writeExecProcess(dir, tmp, opt); err != nil {
 		return 0, fmt.Errorf("exec in container: %w", err)
 	}
-	args := append(r.flags(state.oci), "--log="+x.path("log"), "--log-format=json", "exec",
-		"--process="+x.path("process.json"), "--pid-file="+x.path("pid"))
+	var terminal []string
 	if opt.TTY {
-		args = append(args, "--console-socket="+x.path("console"))
+		terminal = []string{"--console-socket=" + x.path("console")}
 	}
-	x.cmd = exec.Command(state.oci, append(args, state.ID)...)
+	x.cmd = exec.Command(state.oci, r.execArgs(state, tmp, terminal...)...)
 	x.cmd.Env = []string{defaultPath}
 	code, err := x.run(ctx)
 	if err != nil {
@@ -78,6 +80,23 @@ func (r *Runtime) Exec(ctx context.Context, dir string, opt ExecOptions) (int, e
 type ExecError struct{ Text string }
 
 func (e *ExecError) Error() string { return e.Text }
+
+// Code is the exit code that a shell has for a command that can't be started,
+// told from the words of crun and runc: 127 for one that is not there, 126 for
+// one that can't be executed; 0 where it was not the command's fault.
+func (e *ExecError) Code() int {
+	text := strings.ToLower(e.Text)
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	}
+	switch {
+	case has("not found in $path", "no such file or directory"):
+		return 127
+	case has("permission denied", "exec format error", "is a directory", "not a directory", "text file busy"):
+		return 126
+	}
+	return 0
+}
 
 // writeExecProcess derives the command's process from the container's own. It
 // returns who that is on the host.
@@ -143,19 +162,20 @@ func (x *execution) run(ctx context.Context) (int, error) {
 	if console != nil {
 		defer console.Close()
 	}
-	if err := start(x.cmd, nil, ""); err != nil {
+	await, err := startAwaited(x.cmd)
+	if err != nil {
 		return 0, err
 	}
 	for _, f := range childEnds {
 		f.Close()
 	}
 	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() { x.kill(ended) })
+	stop := context.AfterFunc(ctx, func() { killExec(x.tmp, x.cmd.Process.Pid, ended) })
 	defer stop()
 	if console != nil {
 		x.out.Go(func() { x.terminal(console) })
 	}
-	err = x.cmd.Wait()
+	err = await()
 	close(ended)
 	x.drain(console)
 	if ctx.Err() != nil {
@@ -185,8 +205,9 @@ func (x *execution) pipes() (child []*os.File, err error) {
 		to   io.Writer
 		file *io.Writer
 	}{{x.opt.Stdout, &x.cmd.Stdout}, {x.opt.Stderr, &x.cmd.Stderr}} {
-		if s.to == nil {
-			s.to = io.Discard
+		if s.file == &x.cmd.Stderr && sameWriter(x.opt.Stdout, x.opt.Stderr) {
+			x.cmd.Stderr = x.cmd.Stdout // one pipe, which also keeps the order
+			break
 		}
 		r, w, err := x.pipe()
 		if err != nil {
@@ -194,9 +215,36 @@ func (x *execution) pipes() (child []*os.File, err error) {
 		}
 		*s.file, child = w, append(child, w)
 		x.readsFrom(r)
-		x.out.Go(func() { io.Copy(s.to, r) })
+		x.out.Go(func() { drainTo(s.to, r) })
 	}
 	return child, nil
+}
+
+// sameWriter says whether two streams go to the same place, or nowhere.
+func sameWriter(a, b io.Writer) bool {
+	return (a == nil || reflect.TypeOf(a).Comparable()) && a == b
+}
+
+// outputs are buffers for what commands write: io.Copy's would be 32 KiB for
+// each stream of each probe.
+var outputs = sync.Pool{New: func() any { return new([4096]byte) }}
+
+// drainTo copies what a command writes until nobody can write any more. What
+// the other side does not take is read and dropped: the command is not to hang.
+func drainTo(to io.Writer, from *os.File) {
+	buf := outputs.Get().(*[4096]byte)
+	defer outputs.Put(buf)
+	for {
+		n, err := from.Read(buf[:])
+		if n > 0 && to != nil {
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				to = nil
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 func (x *execution) pipe() (r, w *os.File, err error) {
@@ -321,20 +369,20 @@ func (x *execution) drain(console *net.UnixListener) {
 	}
 }
 
-// kill ends the command's process group and the OCI runtime's exec which waits
-// for it. crun makes the group in a process that then forks the command, so its
-// id is not the command's pid.
-func (x *execution) kill(ended <-chan struct{}) {
+// killExec ends the process group of a command whose files are in tmp, and the
+// OCI runtime's exec (own) which waits for it, until that has ended. crun makes
+// the group in a process that then forks the command, so its id is not the
+// command's pid.
+func killExec(tmp string, own int, ended <-chan struct{}) {
 	stuck := time.After(2 * execGrace)
-	own := x.cmd.Process.Pid
 	for {
-		if pid, err := readPID(x.tmp, "pid"); err == nil {
+		if pid, err := readPID(tmp, "pid"); err == nil {
 			if st, err := readStat(pid); err == nil && st.parent == own {
 				if group, err := unix.Getpgid(pid); err == nil && group > 1 {
 					unix.Kill(-group, unix.SIGKILL)
 				}
+				unix.Kill(-own, unix.SIGKILL)
 			}
-			unix.Kill(-own, unix.SIGKILL)
 		}
 		select {
 		case <-ended:

@@ -24,14 +24,23 @@ const (
 // one controller is on v2. There cmd gets a mount namespace in which v2 lies
 // where crun looks for it. Mounts and unmounts of the host still reach it.
 func start(cmd *exec.Cmd, cgroup *os.File, over string) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid = true
 	if cgroup != nil {
 		cmd.SysProcAttr.UseCgroupFD = true
 		cmd.SysProcAttr.CgroupFD = int(cgroup.Fd())
 	}
+	return fromHere(cgroup, over, cmd.Start)
+}
+
+// fromHere calls fork, which starts a process, where that sees what it has to,
+// see start.
+func fromHere(cgroup *os.File, over string, fork func() error) error {
 	hybrid := hybrid()
 	if !hybrid && over == "" {
-		return cmd.Start()
+		return fork()
 	}
 	return onOwnThread(func() error {
 		if hybrid && cgroup != nil {
@@ -55,8 +64,34 @@ func start(cmd *exec.Cmd, cgroup *os.File, over string) error {
 				return fmt.Errorf("make a /dev/null: %w", err)
 			}
 		}
-		return cmd.Start()
+		return fork()
 	})
+}
+
+// startAwaited is start, with what waits for the process and keeps no thread
+// meanwhile. While a thread waits in waitid(2), Go's runtime looks each 20 us
+// whether its processor is needed elsewhere: for a command of some milliseconds
+// that is most of what running it costs.
+func startAwaited(cmd *exec.Cmd) (await func() error, err error) {
+	fd := -1
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &fd}
+	if err := start(cmd, nil, ""); err != nil {
+		return nil, err
+	}
+	if fd < 0 || unix.SetNonblock(fd, true) != nil { // a kernel before 5.2
+		return cmd.Wait, nil
+	}
+	ended := os.NewFile(uintptr(fd), "pidfd") // with a descriptor that does not block, it is polled
+	return func() error {
+		defer ended.Close()
+		if raw, err := ended.SyscallConn(); err == nil {
+			_ = raw.Read(func(fd uintptr) bool { // an error leaves the waiting to Wait
+				n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+				return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+			})
+		}
+		return cmd.Wait()
+	}, nil
 }
 
 // ownNull puts another null device at /dev/null of this mount namespace. crun

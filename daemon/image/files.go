@@ -84,6 +84,10 @@ func (s *Store) setNames(n names) error {
 		return err
 	}
 	s.names = n
+	select {
+	case s.changes <- struct{}{}:
+	default:
+	}
 	return nil
 }
 

@@ -86,6 +86,8 @@ type Store struct {
 	retryDelay func(tries int) time.Duration
 	stallAfter time.Duration
 
+	changes chan struct{} // holds one
+
 	downloading chan struct{} // a slot for each download
 	unpacking   chan struct{}
 	blobs       keyLocks // by digest: one download of a blob at a time
@@ -120,6 +122,7 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 	}
 	s := &Store{
 		dir: dir, dropIn: cmp.Or(cfg.DropIn, DefaultDropIn), log: log, remote: remote, lock: lock,
+		changes:     make(chan struct{}, 1),
 		downloading: make(chan struct{}, parallelDownloads),
 		unpacking:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		busy:        map[string]int{}, retryDelay: retryDelay, stallAfter: stallAfter,
@@ -130,6 +133,10 @@ func Open(cfg Config, log *slog.Logger) (*Store, error) {
 	}
 	return s, nil
 }
+
+// Changes gets a value when images have come or gone, or have other names, since
+// the last one was taken from it. It is for one reader.
+func (s *Store) Changes() <-chan struct{} { return s.changes }
 
 // Close lets another process open the store.
 func (s *Store) Close() error { return s.lock.Close() }

@@ -8,9 +8,8 @@
 // equally good, a hash of the pod's UID and the node's name decides, so that
 // whoever asks with the same view gets the same node.
 //
-// Not here, because nothing of it runs yet: preemption (the text says where it
-// would help), volumes' topology, dynamic resource allocation, extenders,
-// other profiles than the default one.
+// Not here, because nothing of it runs yet: volumes' topology, dynamic resource
+// allocation, extenders, other profiles than the default one.
 package placement
 
 import (
@@ -19,6 +18,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Cluster is what pods are placed on: nodes, and the pods that are on them
@@ -29,6 +29,7 @@ type Cluster struct {
 	byName     map[string]*node
 	namespaces map[string]labels.Set // their labels, by name
 	holders    map[string]int        // how many nodes have an image, by its name
+	nominated  map[types.UID]nomination
 }
 
 // node is one node with what is on it.
@@ -82,11 +83,16 @@ func New(nodes []*v1.Node, pods []*v1.Pod, namespaces map[string]map[string]stri
 // Add puts a pod on its node (spec.nodeName). One that has ended, or whose node
 // is none of the cluster's, counts for nothing.
 func (c *Cluster) Add(p *v1.Pod) {
+	delete(c.nominated, p.UID)
 	n := c.byName[p.Spec.NodeName]
 	if n == nil || p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed {
 		return
 	}
-	n.add(&placed{Pod: p, terms: affinityOf(p), ports: hostPorts(p), requested: requests(p), nonZero: nonZeroRequests(p)})
+	n.add(place(p))
+}
+
+func place(p *v1.Pod) *placed {
+	return &placed{Pod: p, terms: affinityOf(p), ports: hostPorts(p), requested: requests(p), nonZero: nonZeroRequests(p)}
 }
 
 // Remove takes the pod with p's UID off its node.
@@ -126,11 +132,27 @@ func count(b bool) int {
 
 // without is the cluster as it would be if those of a node's pods were gone.
 func (c *Cluster) without(n *node, gone func(*placed) bool) (*Cluster, *node) {
-	less := *n
-	less.requested = n.requested.clone()
+	other, less := c.changing(n)
 	less.remove(gone)
+	return other, less
+}
+
+// with is the cluster as it would be with these pods on the node as well.
+func (c *Cluster) with(n *node, pods []*placed) (*Cluster, *node) {
+	other, more := c.changing(n)
+	more.pods = slices.Clone(more.pods)
+	for _, p := range pods {
+		more.add(p)
+	}
+	return other, more
+}
+
+// changing is the cluster with a copy of the node in its place.
+func (c *Cluster) changing(n *node) (*Cluster, *node) {
+	copied := *n
+	copied.requested = n.requested.clone()
 	other := *c
 	other.nodes = slices.Clone(c.nodes)
-	other.nodes[slices.Index(c.nodes, n)] = &less
-	return &other, &less
+	other.nodes[slices.IndexFunc(c.nodes, func(o *node) bool { return o.Name == n.Name })] = &copied
+	return &other, &copied
 }

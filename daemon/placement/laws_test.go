@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -255,4 +256,65 @@ func benchmark(b *testing.B, nodes, pods int) {
 		}
 	}
 	b.ReportMetric(float64(b.N*pods)/b.Elapsed().Seconds(), "placements/s")
+}
+
+// TestPreemptionMakesRoomAndNoMore: without the victims the pod fits by the
+// judge's rules, none of them is as important as the pod, and with any one of
+// them left it does not fit.
+func TestPreemptionMakesRoomAndNoMore(t *testing.T) {
+	preempted := 0
+	rapid.Check(t, func(t *rapid.T) {
+		nodes, pods, next := world(t)
+		for _, p := range append(slices.Clone(pods), next) {
+			priority := rapid.Int32Range(0, 3).Draw(t, "priority")
+			p.Spec.Priority = &priority
+		}
+		var budgets []*policy.PodDisruptionBudget
+		if rapid.Bool().Draw(t, "budget") {
+			b := &policy.PodDisruptionBudget{}
+			b.Namespace, b.Spec.Selector = "default", &metav1.LabelSelector{MatchLabels: map[string]string{"app": "x"}}
+			b.Status.DisruptionsAllowed = rapid.Int32Range(0, 2).Draw(t, "allowed")
+			budgets = append(budgets, b)
+		}
+		o := Options{Budgets: budgets}
+		out := New(nodes, pods, nil).Place(next, o)
+		room := out.Preemption
+		if room == nil {
+			if out.Node == "" && out.Nominated != "" {
+				t.Fatalf("nominated to %s, with nothing made to go", out.Nominated)
+			}
+			return
+		}
+		preempted++
+		if len(room.Victims) == 0 || out.Nominated != room.Node {
+			t.Fatalf("%d victims on %s, nominated to %q", len(room.Victims), room.Node, out.Nominated)
+		}
+		without := func(spared types.UID) []*v1.Pod {
+			return slices.DeleteFunc(slices.Clone(pods), func(p *v1.Pod) bool {
+				return p.UID != spared && slices.ContainsFunc(room.Victims, func(v *v1.Pod) bool { return v.UID == p.UID })
+			})
+		}
+		i := slices.IndexFunc(nodes, func(n *v1.Node) bool { return n.Name == room.Node })
+		if broken := breaksRule(nodes, without(""), next, nodes[i]); broken != "" {
+			t.Fatalf("without the victims: %s", broken)
+		}
+		for _, v := range room.Victims {
+			if *v.Spec.Priority >= *next.Spec.Priority || v.Spec.NodeName != room.Node {
+				t.Fatalf("%s of priority %d on %s makes room on %s for one of %d", v.Name, *v.Spec.Priority, v.Spec.NodeName, room.Node, *next.Spec.Priority)
+			}
+			only := next.DeepCopy() // whether it fits there, and not elsewhere
+			only.Spec.NodeName = room.Node
+			if again := New(nodes, without(v.UID), nil).Place(only, o); again.Node != "" {
+				t.Fatalf("%s goes, and need not", v.Name)
+			}
+		}
+		slices.Reverse(nodes)
+		slices.Reverse(pods)
+		if other := New(nodes, pods, nil).Place(next, o).Preemption; other == nil || other.Node != room.Node || !slices.Equal(other.Victims, room.Victims) {
+			t.Fatalf("in another order: %+v, was %+v", other, room)
+		}
+	})
+	if preempted == 0 && !testing.Short() {
+		t.Error("nothing was ever preempted")
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/kubernetes/pkg/apis/core/v1/helper/qos"
@@ -23,6 +24,8 @@ type Options struct {
 	// Except are nodes that are not to be looked at now, by name, with the reason
 	// that the message is to give.
 	Except map[string]string
+	// Budgets are the cluster's disruption budgets, with their status.
+	Budgets []*policy.PodDisruptionBudget
 }
 
 // Outcome is where a pod goes, or why nowhere.
@@ -31,16 +34,30 @@ type Outcome struct {
 	Scores  []Score   // of the nodes that fit, by name; nil when it was one, and nothing to compare
 	Refused []Refusal // the others, by name
 
-	nodes      int
-	conflict   string // why no node was looked at
-	absent     string // why some were not
-	preemption string // why nothing was made to give way
+	// Preemption is what would have to go for the pod to fit somewhere; nil: nothing
+	// that may be made to go would help, or it goes already.
+	Preemption *Preemption
+	// Nominated is the node that is kept for the pod meanwhile, or "".
+	Nominated string
+
+	nodes    int
+	conflict string // why no node was looked at
+	absent   string // why some were not
+	helpless string // why nothing is made to give way
 }
 
 // Place finds the best node for a pod. Spec.nodeName, if it is set, is the only
-// one that fits.
+// one that fits. One that it was nominated to is taken if it fits.
 func (c *Cluster) Place(p *v1.Pod, o Options) Outcome {
 	q := c.query(p, o)
+	if at, ok := c.nominated[p.UID]; ok {
+		n := c.byName[at.node]
+		names, conflict := q.names()
+		_, not := o.Except[n.Name]
+		if reasons, _ := q.refusesKept(n); len(reasons) == 0 && !not && conflict == "" && (names == nil || names[n.Name]) {
+			return Outcome{Node: n.Name, nodes: len(c.nodes)}
+		}
+	}
 	out := Outcome{nodes: len(c.nodes)}
 	names, conflict := q.names()
 	out.conflict = conflict
@@ -56,7 +73,7 @@ func (c *Cluster) Place(p *v1.Pod, o Options) Outcome {
 			out.Refused = append(out.Refused, Refusal{n.Name, []string{why}, false})
 			continue
 		}
-		if reasons, resolvable := q.refuses(n); len(reasons) > 0 {
+		if reasons, resolvable := q.refusesKept(n); len(reasons) > 0 {
 			out.Refused = append(out.Refused, Refusal{n.Name, reasons, resolvable})
 			continue
 		}
@@ -64,7 +81,12 @@ func (c *Cluster) Place(p *v1.Pod, o Options) Outcome {
 	}
 	switch len(q.fits) {
 	case 0:
-		out.preemption = q.preemption(out)
+		var keep bool
+		if out.Preemption, out.helpless, keep = q.preempt(out); out.Preemption != nil {
+			out.Nominated = out.Preemption.Node
+		} else if keep {
+			out.Nominated = c.nominated[p.UID].node
+		}
 	case 1:
 		out.Node = q.fits[0].Name
 	default:
@@ -116,7 +138,7 @@ func (o Outcome) Message() string {
 	case o.nodes == 0:
 		return "no nodes available to schedule pods"
 	case o.conflict != "":
-		return fmt.Sprintf("0/%d nodes are available: %s. %s", o.nodes, o.conflict, o.preemption)
+		return fmt.Sprintf("0/%d nodes are available: %s.", o.nodes, o.conflict) + o.postFilter()
 	}
 	reasons := make(map[string]int)
 	for _, r := range o.Refused {
@@ -127,7 +149,16 @@ func (o Outcome) Message() string {
 	if o.absent != "" {
 		reasons[o.absent] += o.nodes - len(o.Refused)
 	}
-	return fmt.Sprintf("0/%d nodes are available: %s. %s", o.nodes, histogram(reasons), o.preemption)
+	return fmt.Sprintf("0/%d nodes are available: %s.", o.nodes, histogram(reasons)) + o.postFilter()
+}
+
+// postFilter is what the scheduler's PostFilter plugins say (DynamicResources,
+// DefaultPreemption): nothing where something was made to give way.
+func (o Outcome) postFilter() string {
+	if o.Preemption != nil {
+		return ""
+	}
+	return " no new claims to deallocate, preemption: " + o.helpless
 }
 
 // histogram is how often each reason was given, sorted as text.
@@ -138,51 +169,6 @@ func histogram(reasons map[string]int) string {
 	}
 	slices.Sort(words)
 	return strings.Join(words, ", ")
-}
-
-// notPreempted is said of a node from which Kubernetes would take pods of less
-// priority to make room.
-const notPreempted = "Preemption would help, and is not done by this version of Shoal"
-
-// preemption is what the scheduler's PostFilter plugins say (DynamicResources,
-// DefaultPreemption): of each node whether fewer pods on it would help.
-func (q *query) preemption(out Outcome) string {
-	const said = "no new claims to deallocate, preemption: "
-	if policy := q.pod.Spec.PreemptionPolicy; policy != nil && *policy == v1.PreemptNever {
-		return said + "not eligible due to preemptionPolicy=Never."
-	}
-	reasons := make(map[string]int)
-	for _, r := range out.Refused {
-		if !r.Resolvable {
-			continue
-		}
-		for _, reason := range q.ifPreempted(q.c.byName[r.Node]) {
-			reasons[reason]++
-		}
-	}
-	resolvable := 0
-	for _, r := range out.Refused {
-		resolvable += count(r.Resolvable)
-	}
-	if rest := out.nodes - resolvable; rest > 0 {
-		reasons["Preemption is not helpful for scheduling"] += rest
-	}
-	return fmt.Sprintf("%s0/%d nodes are available: %s.", said, out.nodes, histogram(reasons))
-}
-
-// ifPreempted says why a node would not take the pod without those of its pods
-// that have less priority.
-func (q *query) ifPreempted(n *node) []string {
-	least := corev1.PodPriority(q.pod)
-	lesser := func(p *placed) bool { return corev1.PodPriority(p.Pod) < least }
-	if !slices.ContainsFunc(n.pods, lesser) {
-		return []string{"No preemption victims found for incoming pod"}
-	}
-	c, without := q.c.without(n, lesser)
-	if reasons, _ := c.query(q.pod, q.o).refuses(without); len(reasons) > 0 {
-		return reasons
-	}
-	return []string{notPreempted}
 }
 
 // Lines is the outcome node by node, for people: the reasons of those that
@@ -207,6 +193,17 @@ func (o Outcome) Lines() []string {
 	}
 	for _, r := range o.Refused {
 		lines = append(lines, r.Node+": "+strings.Join(r.Reasons, ", "))
+	}
+	if p := o.Preemption; p != nil {
+		var names []string
+		for _, v := range p.Victims {
+			names = append(names, v.Namespace+"/"+v.Name)
+		}
+		line := p.Node + " is kept for the pod; these make room: " + strings.Join(names, ", ")
+		if p.Violations > 0 {
+			line += fmt.Sprintf(" (%d against a disruption budget)", p.Violations)
+		}
+		lines = append(lines, line)
 	}
 	return lines
 }

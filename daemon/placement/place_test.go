@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	v1 "k8s.io/api/core/v1"
+	policy "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/yaml"
 
@@ -63,6 +65,8 @@ func tell(t *testing.T, a *txtar.Archive) string {
 			pods = objects[v1.Pod](t, f.Data)
 		case "place.yaml":
 			todo = objects[v1.Pod](t, f.Data)
+		case "budgets.yaml":
+			o.Budgets = objects[policy.PodDisruptionBudget](t, f.Data)
 		case "namespaces.yaml":
 			spaces = objects[v1.Namespace](t, f.Data)
 		case "options":
@@ -100,7 +104,13 @@ func tell(t *testing.T, a *txtar.Archive) string {
 			p.UID = uid(p.Namespace + "/" + p.Name)
 		}
 	}
+	for _, b := range o.Budgets {
+		b.Namespace = or(b.Namespace, "default")
+	}
 	c := New(nodes, pods, namespaces)
+	for _, p := range todo {
+		c.Nominate(p, p.Status.NominatedNodeName)
+	}
 	Sort(todo)
 	var b strings.Builder
 	for _, p := range todo {
@@ -112,9 +122,25 @@ func tell(t *testing.T, a *txtar.Archive) string {
 		if out.Node != "" {
 			p.Spec.NodeName = out.Node
 			c.Add(p)
+			continue
+		}
+		c.Follow(p, out)
+		if out.Preemption != nil {
+			for _, v := range out.Preemption.Victims {
+				c.Remove(v)
+				c.Add(going(v))
+			}
 		}
 	}
 	return b.String()
+}
+
+// going is a pod that is deleted to make room.
+func going(p *v1.Pod) *v1.Pod {
+	p = p.DeepCopy()
+	p.DeletionTimestamp = &metav1.Time{}
+	p.Status.Conditions = []v1.PodCondition{{Type: v1.DisruptionTarget, Status: v1.ConditionTrue, Reason: v1.PodReasonPreemptionByScheduler}}
+	return p
 }
 
 func objects[T any](t *testing.T, data []byte) (list []*T) {

@@ -227,10 +227,17 @@ func (q *query) scoreImages(points []int64) bool {
 	return true
 }
 
-// tagged is an image's name with the tag that it has when it has none.
+// tagged is an image's name as nodes tell it: with the tag that it has when it
+// has none and, what the scheduler leaves out, with the registry.
 func tagged(name string) string {
 	if strings.LastIndex(name, ":") <= strings.LastIndex(name, "/") {
-		return name + ":latest"
+		name += ":latest"
+	}
+	switch host, _, more := strings.Cut(name, "/"); {
+	case !more:
+		return "docker.io/library/" + name
+	case !strings.ContainsAny(host, ".:") && host != "localhost":
+		return "docker.io/" + name
 	}
 	return name
 }

@@ -35,18 +35,36 @@ func (d *decider) grace() time.Duration {
 	if e == nil {
 		return GracePeriod(d.pod)
 	}
-	grace := min(e.Grace, GracePeriod(d.pod))
+	if d.forced() {
+		return 0
+	}
+	// However little was meant, even none, containers are asked before they are
+	// killed (the kubelet's calculateEffectiveGracePeriod).
+	grace := max(min(e.Grace, GracePeriod(d.pod)), time.Second)
 	if grace <= leastGrace || e.Since.IsZero() {
 		return grace
 	}
 	return max(grace-d.now.Sub(e.Since), leastGrace)
 }
 
-// disruption is the condition of a pod that the node ended, or ends; nil for others.
+// Disruption is the condition that says why a pod is ended that could run on
+// (KEP-3329); nil where there is none.
+func Disruption(s v1.PodStatus) *v1.PodCondition {
+	i := slices.IndexFunc(s.Conditions, func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget })
+	if i < 0 {
+		return nil
+	}
+	return s.Conditions[i].DeepCopy()
+}
+
+// disruption is the condition of a pod that the node ended, or ends, or that
+// somebody else has deleted for a reason of the cluster's; nil for others.
 func (d *decider) disruption() *v1.PodCondition {
-	i := slices.IndexFunc(d.pod.Status.Conditions, func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget })
-	if i >= 0 {
-		return d.pod.Status.Conditions[i].DeepCopy()
+	if c := Disruption(d.pod.Status); c != nil {
+		return c
+	}
+	if c := d.seen.Disrupted; c != nil {
+		return c.DeepCopy()
 	}
 	e := d.seen.Ending
 	if e == nil || !e.Disruption || over(d.pod.Status.Phase) {

@@ -42,6 +42,7 @@ type Observed struct {
 	Ending     *Ending              // why the node ends the pod; nil: it does not
 	Rejected   *Rejection           // why the node refuses it (Admit); nil: it does not, or did before
 	Conditions []v1.PodCondition    // set by others than this daemon, for readiness gates
+	Disrupted  *v1.PodCondition     // why others have deleted it, if they say so: the condition DisruptionTarget
 }
 
 // Sandbox is what holds a pod's namespaces and its cgroup.

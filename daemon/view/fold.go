@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 	v1 "k8s.io/api/core/v1"
@@ -127,10 +128,22 @@ func foldPod(key manifests.Key, e Entries) (Object, error) {
 			return nil, fmt.Errorf("status of %s: %w", key, err)
 		}
 		if s.UID == pod.UID {
-			pod.Status = s.Status
+			pod.Status = withDisruption(s.Status, pod.Status)
 		}
 	}
 	return pod, nil
+}
+
+// withDisruption is a pod's status with the condition DisruptionTarget of its
+// decision: whoever decides that it has to go says why in the same step, and its
+// node, which may have been lost, follows.
+func withDisruption(s, decided v1.PodStatus) v1.PodStatus {
+	is := func(c v1.PodCondition) bool { return c.Type == v1.DisruptionTarget }
+	i := slices.IndexFunc(decided.Conditions, is)
+	if i >= 0 && !slices.ContainsFunc(s.Conditions, is) {
+		s.Conditions = append(s.Conditions, decided.Conditions[i])
+	}
+	return s
 }
 
 func decode(data []byte, into runtime.Object, kind string) error {

@@ -138,6 +138,16 @@ type PodStatus struct {
 	// Gone says that nothing of the pod is left on its node. The node says so until
 	// the decision on the pod is forgotten.
 	Gone bool `json:"gone,omitempty"`
+	// Preempts are the pods that have to make room for this one, which has no node
+	// yet: whoever decides about them ends them.
+	Preempts []Victim `json:"preempts,omitempty"`
+}
+
+// Victim is a pod that has to make room for another.
+type Victim struct {
+	Namespace string    `json:"namespace"`
+	Name      string    `json:"name"`
+	UID       types.UID `json:"uid"`
 }
 
 // Admitted says whether the node has taken the pod in: it says since when it

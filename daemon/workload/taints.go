@@ -31,7 +31,7 @@ func (c Cluster) evictByTaints(p *v1.Pod) (out Outcome) {
 		out.again(at)
 	default:
 		out.event(p, v1.EventTypeNormal, "TaintManagerEviction", "Marking for deletion Pod "+p.Namespace+"/"+p.Name)
-		out.change(Delete, deleted(p, c.Now))
+		out.change(Delete, Displaced(p, "DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint", c.Now))
 	}
 	return out
 }

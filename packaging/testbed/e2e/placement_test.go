@@ -23,18 +23,18 @@ func (h host) cpus() string { return h.get("node/n1", ".status.allocatable.cpu")
 func TestAPodWaitsForRoomAndTheMostImportantGoesFirst(t *testing.T) {
 	h := newShoal(t)
 	all := h.cpus()
-	h.drop("classes.yaml", "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: high}\nvalue: 1000\n")
+	h.drop("classes.yaml", "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: high}\nvalue: 1000\npreemptionPolicy: Never\n")
 	h.drop("first.yaml", asking("first", all, ""))
 	h.ready("first")
 	before := h.life("first")
 	h.drop("old.yaml", asking("old", all, ""))
 	h.until("shoal get events | grep FailedScheduling | grep -q pod/old")
-	h.drop("young.yaml", asking("young", all, "  priorityClassName: high\n")+asking("modest", "0", ""))
+	h.drop("polite.yaml", asking("polite", all, "  priorityClassName: high\n")+asking("modest", "0", ""))
 	h.ready("modest") // who asks for nothing fits
 	want := "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."
 	h.shows("False Unschedulable "+want, `shoal get pod old -o jsonpath='{.status.conditions[?(@.type=="PodScheduled")].status} {.status.conditions[?(@.type=="PodScheduled")].reason} {.status.conditions[?(@.type=="PodScheduled")].message}'`)
-	h.until("shoal get events | grep FailedScheduling | grep pod/young | grep -q 'Preemption would help'")
-	for _, name := range []string{"old", "young"} {
+	h.until("shoal get events | grep FailedScheduling | grep pod/polite | grep -q 'preemption: not eligible due to preemptionPolicy=Never.'")
+	for _, name := range []string{"old", "polite"} {
 		if got := h.get("pod/"+name, ".spec.nodeName") + h.get("pod/"+name, ".status.startTime"); got != "" {
 			t.Errorf("%s waits, and has %q", name, got)
 		}
@@ -51,16 +51,65 @@ func TestAPodWaitsForRoomAndTheMostImportantGoesFirst(t *testing.T) {
 		t.Errorf("a restart made room on %s", got)
 	}
 	h.sh("rm /etc/shoal/manifests/first.yaml")
-	h.ready("young")
+	h.ready("polite")
 	if got := h.get("pod/old", ".spec.nodeName"); got != "" {
 		t.Errorf("the less important one is on %s", got)
 	}
-	h.sh("rm /etc/shoal/manifests/young.yaml")
+	h.sh("rm /etc/shoal/manifests/polite.yaml")
 	h.ready("old")
 	h.drop("gated.yaml", asking("gated", "0", "  schedulingGates: [{name: example.com/wait}]\n"))
 	h.shows("SchedulingGated", `shoal get pod gated -o jsonpath='{.status.conditions[0].reason}'`)
 	h.drop("gated.yaml", asking("gated", "0", ""))
 	h.ready("gated")
+}
+
+func TestTheLessImportantGiveWay(t *testing.T) {
+	h := newShoal(t)
+	all := h.cpus()
+	h.drop("classes.yaml", "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: high}\nvalue: 1000\n")
+	slow := strings.Replace(asking("low", all, ""), "terminationGracePeriodSeconds: 0", "terminationGracePeriodSeconds: 20", 1)
+	h.drop("low.yaml", slow+asking("modest", "0", ""))
+	h.ready("low")
+	h.ready("modest")
+	uid, modest := h.get("pod/low", ".metadata.uid"), h.life("modest")
+	h.drop("vip.yaml", asking("vip", all, "  priorityClassName: high\n"))
+	h.until("shoal get pod low -o jsonpath='{.metadata.deletionTimestamp}' | grep -q .")
+	target := `shoal get pod low -o jsonpath='{.status.conditions[?(@.type=="DisruptionTarget")].reason} {.status.conditions[?(@.type=="DisruptionTarget")].message}'`
+	h.shows("PreemptionByScheduler default-scheduler: preempting to accommodate a higher priority pod", target)
+	h.until("shoal get events | grep Preempted | grep pod/low | grep -q 'Preempted by pod " + h.get("pod/vip", ".metadata.uid") + " on node n1'")
+	h.shows("n1", "shoal get pod vip -o jsonpath='{.status.nominatedNodeName}'")
+	h.sh("systemctl kill --signal=KILL --kill-whom=main shoald") // it goes on where it was
+	h.answers()
+	h.ready("vip")
+	// Its file brings another of the victim, which waits; who was in nobody's way runs on.
+	h.until("shoal get pod low -o jsonpath='{.metadata.uid} {.status.phase}' | grep Pending | grep -v " + uid)
+	if got := h.get("pod/vip", ".status.nominatedNodeName"); got != "" {
+		t.Errorf("the pod runs, and %q is kept for it", got)
+	}
+	if after := h.life("modest"); after != modest {
+		t.Errorf("the pod was %s, is %s", modest, after)
+	}
+	if got := h.sh("shoal get events | grep -c Preempted"); strings.TrimSpace(got) != "1" {
+		t.Errorf("preempted %s times", got)
+	}
+	h.sh("rm /etc/shoal/manifests/vip.yaml")
+	h.ready("low")
+}
+
+func TestANodeTellsOfItsImages(t *testing.T) {
+	h := newShoal(t)
+	h.drop("a.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: busybox, command: [sleep, \"1000\"]}]}\n")
+	h.ready("a")
+	h.until("shoal get node n1 -o jsonpath='{.status.images[*].names}' | grep docker.io/library/busybox:latest | grep -q docker.io/library/busybox@sha256:")
+	h.until("test $(shoal get node n1 -o jsonpath='{.status.images[0].sizeBytes}') -gt 100000")
+	version := h.get("node/n1", ".metadata.resourceVersion")
+	h.sh("rm /etc/shoal/manifests/a.yaml")
+	h.until("test -z \"$(shoal get pods -o name)\"")
+	h.sh("shoal image rm busybox")
+	h.until("! shoal get node n1 -o jsonpath='{.status.images[*].names}' | grep -q busybox")
+	if now := h.get("node/n1", ".metadata.resourceVersion"); now == version {
+		t.Error("the node is as it was")
+	}
 }
 
 func TestANodeRefusesAPodThatWasPutThere(t *testing.T) {
