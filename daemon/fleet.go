@@ -43,8 +43,9 @@ type fleet struct {
 	gossip  atomic.Pointer[gossip.Gossip]
 	peers   atomic.Pointer[peer.Endpoint]
 	problem atomic.Pointer[string] // why it does not run
-	began   time.Time              // since when gossip runs; the loop's
-	list    []steward.Member       // the loop's
+	end     atomic.Pointer[context.CancelCauseFunc]
+	began   time.Time        // since when gossip runs; the loop's
+	list    []steward.Member // the loop's
 
 	done    sync.WaitGroup
 	again   chan struct{} // holds one: try now
@@ -53,8 +54,8 @@ type fleet struct {
 	news    news
 
 	mu     sync.Mutex
-	extra  []string          // hosts to join that no file names
-	failed map[string]string // why the last exchange with a node failed
+	extra  []string         // hosts to join that no file names
+	failed map[string]error // why the last exchange with a node failed
 }
 
 var errAddress = errors.New("this host's address has changed")
@@ -65,7 +66,7 @@ func (d *Daemon) openFleet(records map[string]*record.Record) (alone bool) {
 	_, err := os.Stat(d.path(d.Config.Cluster.KeyFile))
 	key := d.Config.Cluster.KeyFile != "" && !errors.Is(err, fs.ErrNotExist)
 	d.fleet.wanted = key || len(d.Config.Join) > 0
-	d.fleet.again, d.fleet.failed = make(chan struct{}, 1), make(map[string]string)
+	d.fleet.again, d.fleet.failed = make(chan struct{}, 1), make(map[string]error)
 	d.fleet.news = newNews()
 	known := len(records)
 	if records[d.Config.Node] != nil {
@@ -90,6 +91,7 @@ func (d *Daemon) runFleet(ctx context.Context) {
 			pause = 0
 		case d.fleet.left.Load():
 			pause = 24 * time.Hour // until somebody has it join
+			_ = d.do(ctx, d.lookAround)
 		default:
 			d.notMember(ctx, err)
 		}
@@ -134,6 +136,7 @@ func (d *Daemon) beMember(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop(nil)
+	d.fleet.end.Store(&stop)
 	endpoint, err := peer.New(peer.Config{
 		Node: d.Config.Node, Key: d.key, Keyring: ring, Pins: d.pins, Set: d.records,
 		Cluster: d.clusterID, Met: d.metPeer, Yield: func(to cluster.ID, node string) { go d.yield(ctx, to, node) },
@@ -329,7 +332,7 @@ func (d *Daemon) turned(node string, err error) {
 		delete(d.fleet.failed, node)
 		return
 	}
-	d.fleet.failed[node] = err.Error()
+	d.fleet.failed[node] = err
 }
 
 // heardPeers begins to publish, in the loop.

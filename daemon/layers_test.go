@@ -73,7 +73,7 @@ var layers = map[string][]string{
 		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
-	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure"},
+	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure", "daemon/cluster"},
 }
 
 // impure are imports that a pure package must not have, with the reason.

@@ -47,6 +47,7 @@ func (d *Daemon) openRecords() error {
 		Node: d.Config.Node, Cluster: d.cluster, Key: d.key, Pins: d.pins, Records: records,
 		Alone: d.openFleet(records), Now: d.Now, Store: d.store, Changed: d.arrived.add,
 	})
+	d.honour()
 	return nil
 }
 
@@ -107,13 +108,14 @@ func (a *arrivals) take() []arrival {
 func (d *Daemon) takeIn() (own bool) {
 	var keys, claimed []manifests.Key
 	var names []record.Name
-	pods := false
+	pods, honour := false, false
 	for _, a := range d.arrived.take() {
 		own = own || a.delta.Node == d.Config.Node
 		for _, e := range a.delta.Entries {
 			d.clock.Observe(e.Stamp)
 		}
 		for _, name := range a.names {
+			honour = honour || name.Section == record.Forgotten
 			key, err := manifests.ParseKey(name.Key)
 			if err != nil {
 				continue // a newer version's
@@ -124,6 +126,9 @@ func (d *Daemon) takeIn() (own bool) {
 			}
 			pods = pods || key.GroupKind() == podKind
 		}
+	}
+	if honour {
+		d.honour()
 	}
 	if len(keys) == 0 {
 		return own

@@ -143,6 +143,7 @@ func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
 		for _, p := range d.pods() {
 			s.Pods[string(p.Status.Phase)]++
 		}
+		s.Cluster = d.statusCluster()
 		for _, f := range d.set.Files {
 			s.Files[string(fileState(f))]++
 		}

@@ -54,6 +54,12 @@ func printStatus(w io.Writer, s api.Status, now time.Time) {
 		line("Memory", fmt.Sprintf("%.1f of %.1f GiB", gib(u.MemoryBytes), gib(u.MemoryCapacity)))
 		line("Disk", fmt.Sprintf("%.1f of %.1f GiB", gib(u.DiskBytes), gib(u.DiskCapacity)))
 	}
+	if c := s.Cluster; c != nil {
+		line("Cluster", fmt.Sprintf("%s, %d of %d members in sight", c.ID, c.Alive, c.Members))
+		for _, p := range c.Problems {
+			line("Cluster", "PROBLEM "+p)
+		}
+	}
 	for _, c := range s.Conditions {
 		mark := "ok"
 		if !c.OK {

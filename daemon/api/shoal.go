@@ -24,6 +24,15 @@ type Shoal interface {
 	LoadImage(ctx context.Context, archive io.Reader, progress func(Progress)) ([]Image, error)
 	// RemoveImage answers NotFound for an unknown image, Conflict for one in use.
 	RemoveImage(ctx context.Context, ref string) error
+
+	// Members is the cluster as this node sees it.
+	Members(ctx context.Context) (MemberList, error)
+	// ForgetMember has the whole cluster forget a node. It answers NotFound for one
+	// that nobody knows, Conflict for one that is alive.
+	ForgetMember(ctx context.Context, name string) error
+	// Join looks for others until the daemon ends, Leave ends that.
+	Join(ctx context.Context, hosts []string) error
+	Leave(ctx context.Context) error
 }
 
 // ManifestList is each source file of this node, in order of path.
@@ -88,6 +97,15 @@ type Status struct {
 	Images     int               `json:"images"`
 	Usage      *StatusUsage      `json:"usage,omitempty"`
 	Conditions []StatusCondition `json:"conditions,omitempty"`
+	Cluster    *StatusCluster    `json:"cluster,omitempty"` // nil: this host is a cluster of its own
+}
+
+// StatusCluster is the cluster at a glance.
+type StatusCluster struct {
+	ID       string   `json:"id"`
+	Members  int      `json:"members"`
+	Alive    int      `json:"alive"`
+	Problems []string `json:"problems,omitempty"`
 }
 
 // StatusUsage is what the whole host uses of what it has.
@@ -140,6 +158,7 @@ func (s *Server) shoalRoutes() {
 	s.mux.HandleFunc("DELETE /shoal/v1/images", s.removeImage)
 	s.mux.HandleFunc("POST /shoal/v1/images/pull", s.pullImage)
 	s.mux.HandleFunc("POST /shoal/v1/images/load", s.loadImage)
+	s.memberRoutes()
 }
 
 func answer[T any](s *Server, get func(context.Context) (T, error)) http.HandlerFunc {

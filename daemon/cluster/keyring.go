@@ -72,7 +72,7 @@ var ErrNoKey = errors.New("no cluster key")
 func ReadKeyring(path string) (Keyring, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Keyring{}, fmt.Errorf("%s: %w (make one with `shoal keygen > %s`, the same file on every host, mode 0600)", path, ErrNoKey, path)
+		return Keyring{}, fmt.Errorf("%s: %w (make one with `shoal keygen --out %s`, the same file on every host, mode 0600)", path, ErrNoKey, path)
 	}
 	if err != nil {
 		return Keyring{}, fmt.Errorf("the cluster's key: %w", err)

@@ -64,12 +64,20 @@ func targets(addrs []netip.AddrPort, self netip.AddrPort, members []Member) []ne
 	return out
 }
 
-// Join replaces the join list while this host runs, and tries it at once.
-func (g *Gossip) Join(list []string) error {
+// CheckJoin says what is wrong with a join list.
+func CheckJoin(list []string) error {
 	for _, entry := range list {
 		if _, _, err := splitJoin(entry); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// Join replaces the join list while this host runs, and tries it at once.
+func (g *Gossip) Join(list []string) error {
+	if err := CheckJoin(list); err != nil {
+		return err
 	}
 	g.joining.Lock()
 	g.list = slices.Clone(list)

@@ -31,6 +31,8 @@ func (s *Set) Wants(theirs []Summary, byHashes func(node string) bool) []Want {
 		switch {
 		case t.Cloned || mine.Cloned || t.compare(mine) <= 0 || len(t.Node) > mostName:
 			continue
+		case s.isForgotten(t.head()):
+			continue
 		case t.Node == s.config.Node && s.published && s.twin != nil:
 			continue // there is no more to know
 		case t.Node == s.config.Node && !s.published:

@@ -25,7 +25,7 @@ func (s *Set) Merge(a Answer) (changed bool, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.summary(d.Node).Cloned {
+	if s.summary(d.Node).Cloned || s.isForgotten(d.Head) {
 		return false, nil
 	}
 	r := s.handOut(d.Node)
@@ -170,7 +170,7 @@ func (s *Set) Prove(c Clone) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.summary(c.A.Node).Cloned {
+	if s.summary(c.A.Node).Cloned || s.isForgotten(c.A) {
 		return nil
 	}
 	if err := errors.Join(s.check(c.A, c.Key), s.check(c.B, c.Key)); err != nil {

@@ -165,3 +165,44 @@ func TestTwoContentsOfOneMomentKeepANodeOut(t *testing.T) {
 		t.Error("it is not forgotten")
 	}
 }
+
+// TestADraftSurvivesARestart: a host that boots into a dead network decides, is
+// killed, and decides on. Peers that have what it published before its drafts
+// are not ahead of it.
+func TestADraftSurvivesARestart(t *testing.T) {
+	decision := record.Name{Section: record.Decisions, Key: "/Pod/default/a"}
+	a, b := listens(t, "n1", nil), listens(t, "n2", nil)
+	if _, err := a.set.Publish(1, map[record.Name]json.RawMessage{decision: []byte(`"before"`)}); err != nil {
+		t.Fatal(err)
+	}
+	b.sync(t, a)
+	lost := restarted(t, "n1", a.stored("n1"))
+	if _, err := lost.set.Publish(2, map[record.Name]json.RawMessage{decision: []byte(`"without a network"`)}); err != nil {
+		t.Fatal(err)
+	}
+	again := restarted(t, "n1", lost.stored("n1"))
+	again.sync(t, b)
+	again.set.PublishFirst()
+	again.sync(t, b)
+	same(t, again, b)
+	if got := content(b.set)["n1"][decision.Key]; got != `"without a network"` {
+		t.Errorf("n2 has %s", got)
+	}
+	// What peers had beyond the stored record is still taken back.
+	stored := b.stored("n1")
+	ahead := listens(t, "n1", func(_ *Config, c *SetConfig) { c.Records = map[string]*record.Record{"n1": b.stored("n1")} })
+	if _, err := ahead.set.Publish(3, map[record.Name]json.RawMessage{decision: []byte(`"seen by peers"`)}); err != nil {
+		t.Fatal(err)
+	}
+	b.sync(t, ahead)
+	old := restarted(t, "n1", stored)
+	if _, err := old.set.Publish(4, map[record.Name]json.RawMessage{decision: []byte(`"draft"`)}); err != nil {
+		t.Fatal(err)
+	}
+	old = restarted(t, "n1", old.stored("n1"))
+	old.sync(t, b)
+	old.set.PublishFirst()
+	if got := content(old.set)["n1"][decision.Key]; got != `"seen by peers"` {
+		t.Errorf("an old image has %s", got)
+	}
+}

@@ -75,6 +75,7 @@ type Set struct {
 	loaded    uint64       // own's sequence number at the start
 	twin      *record.Head // the other's
 	former    string       // the cluster's id before it yielded to another
+	forgotten map[string]uint64
 }
 
 // Bounds of what others may make this node keep, in bytes.
@@ -109,9 +110,12 @@ func NewSet(c SetConfig) *Set {
 		s.records[c.Node] = s.own
 	}
 	s.base = record.New(c.Node, 0)
-	if h := s.own.Head(); h.Verify(c.Cluster, s.keyOf(c.Node)) == nil {
-		s.loaded = s.own.Seq
-		s.base = s.own.Clone()
+	switch signed := s.own.Signed(); {
+	case signed.Verify(c.Cluster, s.keyOf(c.Node)) != nil:
+	case signed.Compare(s.own.Head()) == 0:
+		s.loaded, s.base = s.own.Seq, s.own.Clone()
+	default: // it was a draft, made after that: peers that have that are not ahead
+		s.loaded, s.base.Incarnation, s.base.Seq = signed.Seq, signed.Incarnation, signed.Seq
 	}
 	if c.Alone {
 		s.publishFirst()
@@ -353,11 +357,5 @@ func (s *Set) Forget(node string) {
 	if node == s.config.Node {
 		return
 	}
-	delete(s.records, node)
-	delete(s.clones, node)
-	s.total -= s.sizes[node]
-	delete(s.sizes, node)
-	s.digest = nil
-	s.config.Pins.Forget(node)
-	s.config.Store.Forget(node)
+	s.drop(node)
 }

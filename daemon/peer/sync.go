@@ -230,3 +230,12 @@ func (e *Endpoint) collect(ctx context.Context, p Peer, node string) error {
 	}
 	return fmt.Errorf("the record of %s has no end: %w", node, errBroken)
 }
+
+// Ask is what a peer has, by its own word. Nothing is exchanged.
+func (e *Endpoint) Ask(ctx context.Context, p Peer) ([]Summary, error) {
+	in, err := e.send(ctx, &p, &message{Digest: new(record.Hash)})
+	if err != nil {
+		return nil, e.failed(p, err)
+	}
+	return in.Heads, nil
+}

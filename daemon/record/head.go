@@ -102,6 +102,10 @@ func (r *Record) Head() Head {
 	return r.head
 }
 
+// Signed is the newest signed head that is known, which may be of a former
+// state; it is zero if there is none.
+func (r *Record) Signed() Head { return r.head }
+
 // tree is the record's hashes: entries by bucket, and the bucket's hash while
 // nothing in it has changed. It is made at the first use, since a host that is
 // alone needs none.

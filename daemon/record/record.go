@@ -37,6 +37,8 @@ const (
 	Claims    Section = "claim"
 	Decisions Section = "decision"
 	Status    Section = "status"
+	// Forgotten names nodes that people had the cluster forget. It is not folded.
+	Forgotten Section = "forget"
 )
 
 // Name names an entry: its section and an object's key (manifests.Key's text).

@@ -139,7 +139,7 @@ func (s *Store) Load() (map[string]*Record, error) {
 	err := s.db.View(func(tx *bolt.Tx) error {
 		return tx.Bucket(recordsBucket).ForEachBucket(func(node []byte) error {
 			b := tx.Bucket(recordsBucket).Bucket(node)
-			var h Head
+			var h storedHead
 			if err := json.Unmarshal(b.Get(headKey), &h); err != nil {
 				return fmt.Errorf("record of %s: %w", node, err)
 			}
@@ -166,13 +166,17 @@ func (s *Store) Load() (map[string]*Record, error) {
 
 // accept gives a record that was read its head. What does not fit it any more is
 // of use, but asked for again: peers have it.
-func (s *Store) accept(r *Record, h Head) {
+func (s *Store) accept(r *Record, h storedHead) {
 	if h.Signature == nil {
+		if h.Signed != nil {
+			r.head = *h.Signed
+			r.head.Node = r.Node
+		}
 		return
 	}
 	h.Node = r.Node
 	if r.Root() == h.Root {
-		r.head = h
+		r.head = h.Head
 		return
 	}
 	s.log.Error("a stored record is not what its node signed: it is asked for again", "node", r.Node)
@@ -273,9 +277,20 @@ func (s *Store) write() {
 	}
 }
 
+// storedHead is a record's head on disk, and of one without a signature the last
+// one that had one: what was changed since is a draft.
+type storedHead struct {
+	Head
+	Signed *Head `json:"signed,omitempty"`
+}
+
 // put writes one delta into its record's bucket.
 func put(tx *bolt.Tx, d Delta) error {
 	records := tx.Bucket(recordsBucket)
+	var before storedHead
+	if old := records.Bucket([]byte(d.Node)); old != nil {
+		_ = json.Unmarshal(old.Get(headKey), &before) // one that can't be read is no good either
+	}
 	if d.Whole && records.Bucket([]byte(d.Node)) != nil {
 		if err := records.DeleteBucket([]byte(d.Node)); err != nil {
 			return err
@@ -304,9 +319,12 @@ func put(tx *bolt.Tx, d Delta) error {
 			return err
 		}
 	}
-	h := d.Head
+	h := storedHead{Head: d.Head}
 	if h.Signature == nil {
-		h = Head{Node: d.Node, Incarnation: d.Incarnation, Seq: d.Seq, Floor: d.Floor}
+		h = storedHead{Head: Head{Node: d.Node, Incarnation: d.Incarnation, Seq: d.Seq, Floor: d.Floor}, Signed: before.Signed}
+		if before.Signature != nil {
+			h.Signed = &before.Head
+		}
 	}
 	v, _ := json.Marshal(h)
 	return b.Put(headKey, v)

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -144,4 +145,46 @@ func TestAStoredRecordIsHandedOnOnlyAsItWasSigned(t *testing.T) {
 		t.Errorf("asked for again: %v", err)
 	}
 	s.Close()
+}
+
+func TestADraftRemembersTheLastSignedHead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, err := Open(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	r := New("n1", 3)
+	r.Publish(1, map[Name]json.RawMessage{{Claims, "a"}: []byte(`1`)})
+	signed := r.Sign("c", key)
+	s.Save(r.Since(0))
+	for _, v := range []string{`2`, `3`} {
+		s.Save(r.Publish(2, map[Name]json.RawMessage{{Claims, "a"}: []byte(v)}))
+	}
+	s.Save(r.Since(0)) // as when it is compacted
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Save(r.Since(0)) // too late, and no harm
+	if s, err = Open(path, slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	all, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := all["n1"].Signed(); got.Compare(signed) != 0 || got.Verify("c", key.Public().(ed25519.PublicKey)) != nil {
+		t.Errorf("got %+v, want %+v", got, signed)
+	}
+	if h := all["n1"].Head(); h.Signature != nil || h.Seq != 3 {
+		t.Errorf("the draft's head is %+v", h)
+	}
+	s.Forget("n1")
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if all, err = s.Load(); err != nil || len(all) != 0 {
+		t.Errorf("forgotten: %v, %v", all, err)
+	}
 }

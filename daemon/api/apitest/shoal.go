@@ -7,6 +7,9 @@ import (
 	"slices"
 	"sync"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/shoal-project/shoal/daemon/api"
 )
 
@@ -83,4 +86,24 @@ func (s *Shoal) add(ref string, size int64) api.Image {
 	image := api.Image{ID: "sha256:feedfacecafebeef", Names: []string{ref}, Size: size}
 	s.images = append(s.images, image)
 	return image
+}
+
+// Members implements api.Shoal: a host alone.
+func (s *Shoal) Members(context.Context) (api.MemberList, error) {
+	return api.MemberList{Members: []api.Member{{Name: "n1", Self: true, Status: "alive", Ready: true}}}, nil
+}
+
+// ForgetMember implements api.Shoal.
+func (s *Shoal) ForgetMember(_ context.Context, name string) error {
+	return apierrors.NewNotFound(schema.GroupResource{Resource: "nodes"}, name)
+}
+
+// Join implements api.Shoal.
+func (s *Shoal) Join(context.Context, []string) error {
+	return apierrors.NewBadRequest("no cluster key")
+}
+
+// Leave implements api.Shoal.
+func (s *Shoal) Leave(context.Context) error {
+	return apierrors.NewBadRequest("this host is with no others")
 }
