@@ -62,6 +62,7 @@ var layers = map[string][]string{
 	"daemon/api/openapi":     {},
 	"daemon/api/openapi/gen": {"daemon/api/openapi"},                     // writes daemon/api/openapi's data
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
+	"daemon/remote":          {"manifests", "daemon/view", "daemon/api"},
 	"daemon/agent":           {"daemon/cure", "daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/userns", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset", "daemon/userns",

@@ -56,7 +56,7 @@ type Config struct {
 	Nodes Nodes
 	// Home is the node that carries out a write of an object, as this one sees
 	// the cluster. An error is what the client is told.
-	Home func(verb Verb, key manifests.Key) (node string, err error)
+	Home func(ctx context.Context, verb Verb, key manifests.Key) (node string, err error)
 	// Unsent says of an error of Nodes that the node has not seen the request.
 	Unsent func(error) bool
 	Log    *slog.Logger
@@ -102,7 +102,7 @@ func (w *Writer) Apply(ctx context.Context, o view.Object, opts api.WriteOptions
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	home, err := w.Home(Apply, key)
+	home, err := w.Home(ctx, Apply, key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -119,7 +119,7 @@ func (w *Writer) ApplyStatus(ctx context.Context, p *v1.Pod, opts api.WriteOptio
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
-	home, err := w.Home(ApplyStatus, key)
+	home, err := w.Home(ctx, ApplyStatus, key)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (w *Writer) unseen(home string) string {
 
 // Delete implements api.Writer.
 func (w *Writer) Delete(ctx context.Context, key manifests.Key, opts api.DeleteOptions) (view.Object, error) {
-	home, err := w.Home(Delete, key)
+	home, err := w.Home(ctx, Delete, key)
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func (m *town) host(name string, from time.Time) *host {
 	h.local = &apitest.Writer{View: h.view, Node: name, Now: func() time.Time { return start }, Declared: map[manifests.Key]string{}}
 	h.writer = &remote.Writer{Config: remote.Config{
 		Node: name, Local: h.local, View: h.view, Nodes: way{h}, Log: slog.New(slog.DiscardHandler),
-		Home:   func(remote.Verb, manifests.Key) (string, error) { return m.decides(), nil },
+		Home:   func(context.Context, remote.Verb, manifests.Key) (string, error) { return m.decides(), nil },
 		Unsent: func(err error) bool { return errors.Is(err, errUnknown) },
 	}}
 	h.view.Apply(view.Change{Key: manifests.Key{Kind: "Namespace", Name: "default"}, Object: &v1.Namespace{
@@ -362,7 +362,7 @@ func TestWhatCantBeWrittenIsSaid(t *testing.T) {
 	m.mu.Lock()
 	m.home = "n2"
 	m.mu.Unlock()
-	n2.writer.Home = func(remote.Verb, manifests.Key) (string, error) { return "n3", nil }
+	n2.writer.Home = func(context.Context, remote.Verb, manifests.Key) (string, error) { return "n3", nil }
 	try("elsewhere", "503", "node n2 was asked by node n1 to write /ConfigMap/default/elsewhere, about which node n3 decides as node n2 sees the cluster: try again", `"retryAfterSeconds":1`)
 }
 
