@@ -18,9 +18,10 @@ import (
 	"github.com/shoal-project/shoal/manifests"
 )
 
-// attempts is how often a write that gave no resourceVersion is tried again
-// when somebody else's came between.
-const attempts = 5
+// attempts is how often a write that gave no resourceVersion is tried when
+// somebody else's come between: twice as often as by the apiserver, since a
+// write that is carried out on another node is longer on its way.
+const attempts = 10
 
 func writeOptions(q url.Values) (WriteOptions, error) {
 	dry, err := dryRun(q["dryRun"])
