@@ -1,6 +1,7 @@
 package remote_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,8 +39,10 @@ type town struct {
 	ctx  context.Context
 	home string
 
-	mu    sync.Mutex
 	hosts map[string]*host
+
+	mu  sync.Mutex
+	odd map[string]string // who is the home in the eyes of some
 }
 
 type host struct {
@@ -49,8 +53,8 @@ type host struct {
 	writer *remote.Writer
 	peers  *httptest.Server
 	api    *httptest.Server
-	cut    bool          // nobody reaches it
-	breaks bool          // it writes and does not answer
+	cut    atomic.Bool   // nobody reaches it
+	breaks atomic.Bool   // it writes and does not answer
 	deaf   chan struct{} // nil: it hears of writes at once; else when that is closed
 }
 
@@ -73,7 +77,7 @@ func (m *town) host(name string, from time.Time) *host {
 	h.local = &apitest.Writer{View: h.view, Node: name, Now: func() time.Time { return start }, Declared: map[manifests.Key]string{}}
 	h.writer = &remote.Writer{Config: remote.Config{
 		Node: name, Local: h.local, View: h.view, Nodes: way{h}, Log: slog.New(slog.DiscardHandler),
-		Home:   func(context.Context, remote.Verb, manifests.Key) (string, error) { return m.decides(), nil },
+		Home:   func(context.Context, remote.Verb, manifests.Key) (string, error) { return m.decides(name), nil },
 		Unsent: func(err error) bool { return errors.Is(err, errUnknown) },
 	}}
 	h.view.Apply(view.Change{Key: manifests.Key{Kind: "Namespace", Name: "default"}, Object: &v1.Namespace{
@@ -82,7 +86,7 @@ func (m *town) host(name string, from time.Time) *host {
 	h.api = httptest.NewServer(server)
 	h.peers = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.writer.Serve(r.Header.Get("Test-From"), w, r)
-		if h.breaks {
+		if h.breaks.Load() {
 			panic(http.ErrAbortHandler)
 		}
 	}))
@@ -91,10 +95,17 @@ func (m *town) host(name string, from time.Time) *host {
 	return h
 }
 
-func (m *town) decides() string {
+func (m *town) decides(eyes string) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.home
+	return cmp.Or(m.odd[eyes], m.home)
+}
+
+// confuse has a node see another home.
+func (m *town) confuse(node, home string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.odd = map[string]string{node: home}
 }
 
 // follow has a node see what another one writes.
@@ -129,7 +140,7 @@ func (w way) RoundTrip(node string, r *http.Request) (*http.Response, error) {
 	if to == nil {
 		return nil, errUnknown
 	}
-	if to.cut {
+	if to.cut.Load() {
 		return nil, &net.OpError{Op: "dial", Err: errors.New("no route to host")}
 	}
 	r = r.Clone(r.Context())
@@ -355,19 +366,15 @@ func TestWhatCantBeWrittenIsSaid(t *testing.T) {
 			}
 		}
 	}
-	n2.cut = true
+	n2.cut.Store(true)
 	try("cut", "503", "node n2, which decides about /ConfigMap/default/cut, can't be reached: dial: no route to host. Nothing was written")
-	n2.cut, n2.breaks = false, true
+	n2.cut.Store(false)
+	n2.breaks.Store(true)
 	try("breaks", "504", "node n2, which decides about /ConfigMap/default/breaks, broke off", "not known whether it wrote")
-	n2.breaks = false
-	m.mu.Lock()
-	m.home = "n9"
-	m.mu.Unlock()
+	n2.breaks.Store(false)
+	m.confuse("n1", "n9")
 	try("nowhere", "503", "no address of it is known. Nothing was written")
-	m.mu.Lock()
-	m.home = "n2"
-	m.mu.Unlock()
-	n2.writer.Home = func(context.Context, remote.Verb, manifests.Key) (string, error) { return "n3", nil }
+	m.confuse("n2", "n3")
 	try("elsewhere", "503", "node n2 was asked by node n1 to write /ConfigMap/default/elsewhere, about which node n3 decides as node n2 sees the cluster: try again", `"retryAfterSeconds":1`)
 }
 
