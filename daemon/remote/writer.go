@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 
@@ -277,8 +276,7 @@ func (w *Writer) send(ctx context.Context, home string, in write) (out outcome, 
 
 // unreachable tells whether the write may have been done all the same.
 func (w *Writer) unreachable(home string, in write, err error) error {
-	var dial *net.OpError
-	if w.Unsent != nil && w.Unsent(err) || errors.As(err, &dial) && dial.Op == "dial" {
+	if w.Unsent(err) {
 		return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s, which decides about %s, can't be reached: %v. Nothing was written; "+
 			"once the node is seen to be lost, another one decides", home, in.Key, err))
 	}

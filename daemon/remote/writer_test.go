@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -78,7 +77,7 @@ func (m *town) host(name string, from time.Time) *host {
 	h.writer = &remote.Writer{Config: remote.Config{
 		Node: name, Local: h.local, View: h.view, Nodes: way{h}, Log: slog.New(slog.DiscardHandler),
 		Home:   func(context.Context, remote.Verb, manifests.Key) (string, error) { return m.decides(name), nil },
-		Unsent: func(err error) bool { return errors.Is(err, errUnknown) },
+		Unsent: func(err error) bool { return errors.Is(err, errUnknown) || errors.Is(err, errCut) },
 	}}
 	h.view.Apply(view.Change{Key: manifests.Key{Kind: "Namespace", Name: "default"}, Object: &v1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: "default"}, Status: v1.NamespaceStatus{Phase: v1.NamespaceActive}}})
@@ -130,7 +129,10 @@ func (m *town) follow(from *view.View, h *host) {
 	}
 }
 
-var errUnknown = errors.New("no address of it is known")
+var (
+	errUnknown = errors.New("no address of it is known")
+	errCut     = errors.New("dial: no route to host")
+)
 
 // way is how a host reaches others.
 type way struct{ *host }
@@ -141,7 +143,7 @@ func (w way) RoundTrip(node string, r *http.Request) (*http.Response, error) {
 		return nil, errUnknown
 	}
 	if to.cut.Load() {
-		return nil, &net.OpError{Op: "dial", Err: errors.New("no route to host")}
+		return nil, errCut
 	}
 	r = r.Clone(r.Context())
 	r.URL.Scheme, r.URL.Host = "http", to.peers.Listener.Addr().String()
