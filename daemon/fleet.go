@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"slices"
@@ -146,6 +147,7 @@ func (d *Daemon) beMember(ctx context.Context) error {
 		return err
 	}
 	defer endpoint.Close()
+	endpoint.Answer(http.HandlerFunc(d.answerPeers))
 	l, err := net.Listen("tcp", netip.AddrPortFrom(c.BindAddr, uint16(c.PeerPort)).String())
 	if !c.BindAddr.IsValid() {
 		l, err = net.Listen("tcp", ":"+strconv.Itoa(c.PeerPort))

@@ -31,6 +31,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/image"
 	"github.com/shoal-project/shoal/daemon/metrics"
 	"github.com/shoal-project/shoal/daemon/pod"
+	"github.com/shoal-project/shoal/daemon/remote"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/daemon/stats"
 	"github.com/shoal-project/shoal/daemon/userns"
@@ -55,7 +56,8 @@ type host struct {
 	runtimes  runtimes
 	meter     *stats.Meter
 	metrics   *metrics.Metrics
-	requests  atomic.Pointer[api.Server] // counts requests; nil until the API is served
+	requests  atomic.Pointer[api.Server]    // counts requests; nil until the API is served
+	writes    atomic.Pointer[remote.Writer] // nil until then
 	capacity  v1.ResourceList
 	reserved  atomic.Int64 // processors that pods can't request
 	logins    *credential.Source

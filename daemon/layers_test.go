@@ -66,7 +66,7 @@ var layers = map[string][]string{
 	"daemon/agent":           {"daemon/cure", "daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/userns", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset", "daemon/userns",
-		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/agent",
+		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/remote", "daemon/agent",
 		"daemon/stats", "daemon/metrics",
 		"daemon/footprint",
 		"daemon/podsecurity", "daemon/identity", "daemon/token",

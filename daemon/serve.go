@@ -25,12 +25,14 @@ func (d *Daemon) serveAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	writes := d.newWrites()
 	s := api.New(api.Config{
 		Usage: usage{d}, Metrics: d.host.metrics,
-		View: d.view, Writer: writer{d}, Pods: running{d.agent}, Shoal: d, Tokens: d.tokens,
-		Node: d.Config.Node, Version: d.Version, Now: d.Now, Log: d.Log,
+		View: d.view, Writer: writes, Pods: running{d.agent}, Shoal: d, Tokens: d.tokens,
+		Node: d.Config.Node, Nodes: others{d}, Version: d.Version, Now: d.Now, Log: d.Log,
 	})
 	d.host.requests.Store(s)
+	d.host.writes.Store(writes)
 	d.serveMetrics(ctx)
 	go func() {
 		if err := s.Serve(ctx, l); err != nil && ctx.Err() == nil {

@@ -84,8 +84,12 @@ func (s *Server) events(ctx context.Context) (v *view.View, missing []string, re
 	if callingNode(ctx) != "" || s.Nodes == nil {
 		return s.View, nil, func() {}
 	}
-	g := s.gather.join(s)
-	return g.view, g.await(ctx, s.Nodes.Others()), s.gather.leave
+	others := s.Nodes.Others()
+	g := s.gather.join(s, len(others) > 0)
+	if g == nil {
+		return s.View, nil, func() {}
+	}
+	return g.view, g.await(ctx, others), s.gather.leave
 }
 
 // viewOf is the view in which a request finds a kind.
@@ -96,9 +100,14 @@ func (s *Server) viewOf(ctx context.Context, t target) (v *view.View, missing []
 	return s.View, nil, func() {}
 }
 
-func (g *gatherer) join(s *Server) *gathering {
+// join is a gathering for one more reader: the one that goes on or, if one is to
+// begin, a new one; else nil.
+func (g *gatherer) join(s *Server, begin bool) *gathering {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.now == nil && !begin {
+		return nil
+	}
 	g.readers++
 	if g.idle != nil {
 		g.idle.Stop()
