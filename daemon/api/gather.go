@@ -89,7 +89,7 @@ func (s *Server) events(ctx context.Context) (v *view.View, missing []string, re
 	if g == nil {
 		return s.View, nil, func() {}
 	}
-	return g.view, g.await(ctx, others), s.gather.leave
+	return g.view, s.withLost(g.await(ctx, others), others), s.gather.leave
 }
 
 // viewOf is the view in which a request finds a kind.

@@ -10,6 +10,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"time"
 
@@ -160,6 +161,19 @@ func statusIn(body []byte) error {
 		return nil
 	}
 	return &apierrors.StatusError{ErrStatus: *status}
+}
+
+// withLost adds to the nodes that did not answer those that nobody asked, since
+// they are not in sight.
+func (s *Server) withLost(missing, others []string) []string {
+	list, _ := s.View.List(schema.GroupKind{Kind: "Node"}, "")
+	for _, o := range list {
+		if name := o.GetName(); name != s.Node && !slices.Contains(others, name) {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
 
 // silent is the warning that some nodes are missing in an answer, none if there

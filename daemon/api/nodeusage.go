@@ -68,7 +68,9 @@ func (s *Server) measuredAnywhere(ctx context.Context, t target) (all []view.Obj
 	}
 	own, err := s.measured(ctx, t)
 	asking.Wait()
-	slices.Sort(missing)
+	if len(others) > 0 {
+		missing = s.withLost(missing, others)
+	}
 	all = append(all, own...)
 	slices.SortFunc(all, func(a, b view.Object) int { return strings.Compare(place(a), place(b)) })
 	return all, missing, err

@@ -43,7 +43,7 @@ const (
 )
 
 // ErrUnknown says that no address of a node is known.
-var ErrUnknown = errors.New("no address of it is known: it is no member of this cluster, or has not been seen since shoald started here")
+var ErrUnknown = errors.New("it is not in sight: it is down, cut off from here, or no member of this cluster")
 
 type callingKey struct{}
 

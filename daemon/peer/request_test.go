@@ -244,7 +244,7 @@ func TestRequestsReachTheVeryNodeOrNobody(t *testing.T) {
 		{a, "n4", nil, "node n3 answers at"},
 		{a, "n5", nil, "connection refused"},
 		{a, "n6", ErrRefused, "two clusters have met"},
-		{a, "n9", ErrUnknown, "no address of it is known"},
+		{a, "n9", ErrUnknown, "it is not in sight"},
 		{stranger, "n3", nil, "does not hold this cluster's key"},
 		{impostor, "n3", ErrRefused, "shoal node forget n1"},
 	} {

@@ -48,7 +48,7 @@ func (w *Writer) Serve(from string, rw http.ResponseWriter, r *http.Request) {
 func (w *Writer) carryOut(ctx context.Context, from string, key manifests.Key, in write) (out outcome) {
 	home, err := w.Home(ctx, in.Verb, key)
 	if err == nil && home != w.Node {
-		e := apierrors.NewServiceUnavailable(fmt.Sprintf("node %s was asked by node %s to write %s, about which node %s decides as node %s sees the cluster: try again", w.Node, from, key, home, w.Node))
+		e := apierrors.NewServiceUnavailable(fmt.Sprintf("node %s was asked by node %s to write %s, about which node %s decides as node %s sees the cluster: try again", w.Node, from, named(key), home, w.Node))
 		e.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1} // clients do
 		err = e
 	}

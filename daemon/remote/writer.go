@@ -23,6 +23,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-project/shoal/daemon/api"
 	"github.com/shoal-project/shoal/daemon/view"
@@ -85,6 +86,21 @@ type write struct {
 	Saw    string            `json:"saw,omitempty"`
 	Write  api.WriteOptions  `json:"write,omitzero"`
 	Delete api.DeleteOptions `json:"delete,omitzero"`
+}
+
+func (in write) key() manifests.Key {
+	key, _ := manifests.ParseKey(in.Key) // it was made from one
+	return key
+}
+
+// name is the object as people call it.
+func (in write) name() string { return named(in.key()) }
+
+func named(key manifests.Key) string {
+	if key.Namespace == "" {
+		return key.Kind + " " + key.Name
+	}
+	return key.Kind + " " + key.Namespace + "/" + key.Name
 }
 
 // outcome is the answer to a write.
@@ -266,7 +282,7 @@ func (w *Writer) send(ctx context.Context, home string, in write) (out outcome, 
 	case err != nil:
 		return out, w.unreachable(home, in, err)
 	case resp.StatusCode != http.StatusOK:
-		return out, apierrors.NewServiceUnavailable(fmt.Sprintf("node %s, which decides about %s, does not take the write: %s: %.300s", home, in.Key, resp.Status, bytes.TrimSpace(b)))
+		return out, apierrors.NewServiceUnavailable(fmt.Sprintf("node %s, which is to write %s, does not: %s: %.300s", home, in.name(), resp.Status, bytes.TrimSpace(b)))
 	}
 	if err := json.Unmarshal(b, &out); err != nil {
 		return out, apierrors.NewInternalError(fmt.Errorf("node %s: answer to a write: %w", home, err))
@@ -276,12 +292,17 @@ func (w *Writer) send(ctx context.Context, home string, in write) (out outcome, 
 
 // unreachable tells whether the write may have been done all the same.
 func (w *Writer) unreachable(home string, in write, err error) error {
-	if w.Unsent(err) {
-		return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s, which decides about %s, can't be reached: %v. Nothing was written; "+
-			"once the node is seen to be lost, another one decides", home, in.Key, err))
+	switch {
+	case !w.Unsent(err):
+		return apierrors.NewTimeoutError(fmt.Sprintf("node %s, which was to write %s, broke off: %v. It is not known whether it wrote: look before you try again", home, in.name(), err), 0)
+	case in.key().GroupKind() == nodeKind:
+		return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s can't be reached: %v. Nothing was written: what people set of a node is kept on it; try again when it is back", home, err))
 	}
-	return apierrors.NewTimeoutError(fmt.Sprintf("node %s, which decides about %s, broke off: %v. It is not known whether it wrote: look before you try again", home, in.Key, err), 0)
+	return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s, which is to write %s, can't be reached: %v. Nothing was written; "+
+		"once the node is seen to be lost, another one decides", home, in.name(), err))
 }
+
+var nodeKind = schema.GroupKind{Kind: "Node"}
 
 func modified(key manifests.Key) error {
 	return apierrors.NewConflict(resourceOf(key), key.Name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))

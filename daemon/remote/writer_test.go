@@ -369,15 +369,15 @@ func TestWhatCantBeWrittenIsSaid(t *testing.T) {
 		}
 	}
 	n2.cut.Store(true)
-	try("cut", "503", "node n2, which decides about /ConfigMap/default/cut, can't be reached: dial: no route to host. Nothing was written")
+	try("cut", "503", "node n2, which is to write ConfigMap default/cut, can't be reached: dial: no route to host. Nothing was written")
 	n2.cut.Store(false)
 	n2.breaks.Store(true)
-	try("breaks", "504", "node n2, which decides about /ConfigMap/default/breaks, broke off", "not known whether it wrote")
+	try("breaks", "504", "node n2, which was to write ConfigMap default/breaks, broke off", "not known whether it wrote")
 	n2.breaks.Store(false)
 	m.confuse("n1", "n9")
 	try("nowhere", "503", "no address of it is known. Nothing was written")
 	m.confuse("n2", "n3")
-	try("elsewhere", "503", "node n2 was asked by node n1 to write /ConfigMap/default/elsewhere, about which node n3 decides as node n2 sees the cluster: try again", `"retryAfterSeconds":1`)
+	try("elsewhere", "503", "node n2 was asked by node n1 to write ConfigMap default/elsewhere, about which node n3 decides as node n2 sees the cluster: try again", `"retryAfterSeconds":1`)
 }
 
 // TestNonsenseFromANodeIsRefused and writes nothing.
