@@ -124,6 +124,7 @@ func (d *Daemon) yield(ctx context.Context, to cluster.ID, node string) {
 		if err := d.setID(cluster.ID{ID: to.ID, Minted: to.Minted}); err != nil {
 			d.Log.Error("the other cluster's id can't be kept: this host asks for it again after a restart", "err", err)
 		}
+		d.refoldImplied()
 		wake(d.fleet.news.tags)
 	})
 }

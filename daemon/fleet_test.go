@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -46,8 +47,10 @@ func (h *fileHosts) open(name string, join ...string) *files {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if err := store.SetMeta(metaCluster, "one"); err != nil {
-		h.t.Fatal(err)
+	for name, value := range map[string]string{metaCluster: "one", metaID: `{"id":"one","minted":1700000000000}`} {
+		if err := store.SetMeta(name, value); err != nil {
+			h.t.Fatal(err)
+		}
 	}
 	if err := store.Close(); err != nil {
 		h.t.Fatal(err)
@@ -550,4 +553,32 @@ func TestAHostFromAnOldImageRollsNothingBack(t *testing.T) {
 	n1.scan()
 	h.meet()
 	h.says("somebody goes back", "v1")
+}
+
+func TestWhatNobodyDeclaresIsTheSameOnAllHosts(t *testing.T) {
+	h := openHosts(t, "n1", "n2")
+	h.nodes[1].now = h.nodes[1].now.Add(time.Hour)
+	h.nodes[0].write("a.yaml", configMap("x", "a", "v"))
+	h.nodes[0].scan()
+	h.meet()
+	for i, f := range h.nodes {
+		if i == 1 {
+			f = h.restart(1, func(*files) {})
+		}
+		f.refoldImplied()
+	}
+	var said []string
+	for _, f := range h.nodes {
+		var b strings.Builder
+		for _, kind := range f.view.Kinds() {
+			list, _ := f.view.List(kind, "")
+			for _, o := range list {
+				fmt.Fprintln(&b, kind, o.GetNamespace(), o.GetName(), o.GetUID(), o.GetCreationTimestamp().UTC())
+			}
+		}
+		said = append(said, b.String())
+	}
+	if said[0] != said[1] || !strings.Contains(said[0], "ServiceAccount x default") || !strings.Contains(said[0], "2023-11-14 22:13:20") {
+		t.Errorf("n1:\n%s\nn2:\n%s", said[0], said[1])
+	}
 }

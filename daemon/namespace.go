@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/daemon/workload"
 	"github.com/shoal-project/shoal/manifests"
 )
 
@@ -78,8 +79,24 @@ func (d *Daemon) implied(name string) view.Object {
 	return ns
 }
 
-// impliedSince is when objects that nobody declares were made.
-func (d *Daemon) impliedSince() metav1.Time { return metav1.NewTime(d.started.Truncate(time.Second)) }
+// impliedSince is when objects that nobody declares were made: with the cluster,
+// for all its nodes have the same ones.
+func (d *Daemon) impliedSince() metav1.Time {
+	return metav1.NewTime(time.UnixMilli(d.clusterID().Minted).UTC().Truncate(time.Second))
+}
+
+// refoldImplied has the objects that nobody declares be those of the cluster
+// that the node is in by now. They keep their UIDs.
+func (d *Daemon) refoldImplied() {
+	var keys []manifests.Key
+	for _, name := range slices.Concat(builtin, slices.Collect(maps.Keys(d.used))) {
+		keys = append(keys, manifests.Key{Kind: "Namespace", Name: name})
+	}
+	for _, c := range workload.SystemPriorityClasses() {
+		keys = append(keys, classKey(c.Name))
+	}
+	d.fold(keys)
+}
 
 // terminate shows a namespace as one that is being deleted.
 func terminate(obj view.Object, since time.Time) {

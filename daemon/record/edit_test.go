@@ -222,10 +222,16 @@ func (f *edited) isComeBackTo(host, next string) bool {
 	if !had {
 		return false
 	}
+	times := 0
+	for _, e := range f.edits {
+		if ContentHash(text(e.content)) == ContentHash(own.Declared) {
+			times++
+		}
+	}
 	all := edits(f.views[host])
 	mine, _ := last(ContentHash(own.Declared), all)
 	other, is := last(ContentHash(text(next)), all)
-	return is && mine.Stamp > other.Stamp && mine.Stamp > own.Edited
+	return is && mine.Stamp > other.Stamp && times > 1
 }
 
 // olderThan is a content that the host's own was made after.
