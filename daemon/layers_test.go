@@ -29,6 +29,7 @@ var layers = map[string][]string{
 	"daemon/pressure":  {},
 	"daemon/placement": {},
 	"daemon/steward":   {"daemon/record"},
+	"daemon/lease":     {},
 	"daemon/nodelife":  {"daemon/workload"},
 	"daemon/shutdown":  {},
 	"daemon/config":    {"daemon/pressure", "daemon/shutdown"},
@@ -84,7 +85,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/nodelife", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)
