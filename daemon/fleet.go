@@ -54,6 +54,8 @@ type fleet struct {
 	hearing atomic.Bool   // the first publication is on its way
 	news    news
 
+	troubles map[string]string // those that were told of, by the goroutine that watches the members
+
 	mu     sync.Mutex
 	extra  []string         // hosts to join that no file names
 	failed map[string]error // why the last exchange with a node failed
@@ -293,6 +295,7 @@ func (d *Daemon) watchMembers(ctx context.Context, g *gossip.Gossip, stop contex
 		case <-grace.C:
 		case <-d.fleet.news.tags:
 		case <-tick.C:
+			d.sayTroubles(ctx, g)
 			if d.moved(g) {
 				stop(errAddress)
 				return
@@ -324,6 +327,30 @@ func (d *Daemon) moved(g *gossip.Gossip) bool {
 	}
 	d.Log.Warn("this host's address has changed", "was", g.Address().String(), "address", now.String())
 	return true
+}
+
+// sayTroubles says what keeps hosts apart, when it begins.
+func (d *Daemon) sayTroubles(ctx context.Context, g *gossip.Gossip) {
+	now := make(map[string]string) // the event's reason, by its text
+	for _, c := range d.records.Clones() {
+		now[clonedText(c.A.Node)] = "NodeCloned"
+	}
+	if err := d.records.Twin(); err != nil {
+		now[err.Error()] = "NodeCloned"
+	}
+	for _, c := range g.Conflicts() {
+		now[c.String()] = "NameConflict"
+	}
+	for _, r := range g.Refused() {
+		now[r.Reason] = "HostRefused"
+	}
+	said := d.fleet.troubles
+	d.fleet.troubles = now
+	for text, reason := range now {
+		if said[text] == "" {
+			_ = d.do(ctx, func() { d.events.Warning(d.nodeReference(), reason, "%s", text) })
+		}
+	}
 }
 
 // turned keeps how exchanges went, for people.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -129,8 +128,7 @@ func (d *Daemon) fleetProblems() (list []string) {
 		list = append(list, err.Error())
 	}
 	for _, c := range d.records.Clones() {
-		list = append(list, fmt.Sprintf("two hosts are node %s, with one key: set one of them up anew under another name, "+
-			"and run `shoal node forget %s`", c.A.Node, c.A.Node))
+		list = append(list, clonedText(c.A.Node))
 	}
 	g := d.fleet.gossip.Load()
 	if g == nil {
@@ -142,16 +140,40 @@ func (d *Daemon) fleetProblems() (list []string) {
 	for _, r := range g.Refused() {
 		list = append(list, r.Reason)
 	}
-	d.fleet.mu.Lock()
-	for _, node := range slices.Sorted(maps.Keys(d.fleet.failed)) {
-		list = append(list, d.fleet.failed[node].Error())
+	peers := peersOf(g, d.Config.Node)
+	others := slices.DeleteFunc(peers, func(p peer.Peer) bool { return p.Node == d.Config.Node })
+	list = append(list, d.failures(others)...)
+	if join := d.joinList(); len(others) == 0 && len(join) > 0 && d.Now().Sub(d.started) > membersGrace {
+		list = append(list, fmt.Sprintf("no other host answers at %s, port %d: none is up, something is in between, or their cluster key is another one",
+			strings.Join(join, ", "), d.Config.Cluster.GossipPort))
 	}
-	d.fleet.mu.Unlock()
-	if !d.records.Published() && len(peersOf(g, d.Config.Node)) > 0 {
+	if !d.records.Published() && len(others) > 0 {
 		list = append(list, "this host has not exchanged records with its peers since shoald started: they do not know of its changes")
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
+}
+
+func clonedText(node string) string {
+	return fmt.Sprintf("two hosts are node %s, with one key: set one of them up anew under another name, and run `shoal node forget %s`", node, node)
+}
+
+// failures are the last exchanges with peers in sight that went wrong.
+func (d *Daemon) failures(peers []peer.Peer) (list []string) {
+	d.fleet.mu.Lock()
+	defer d.fleet.mu.Unlock()
+	for _, p := range peers {
+		err := d.fleet.failed[p.Node]
+		var pin *cluster.PinError
+		switch {
+		case err == nil:
+		case errors.As(err, &pin):
+			list = append(list, pin.Error())
+		default:
+			list = append(list, err.Error())
+		}
+	}
+	return list
 }
 
 // Join looks for hosts that the configuration does not name.

@@ -159,6 +159,7 @@ func (d *Daemon) setPower(ctx context.Context, down bool) {
 	} else {
 		d.events.Normal(d.nodeReference(), reasonReady, "Node %s status is now: %s", d.Config.Node, reasonReady)
 	}
+	wake(d.fleet.news.tags)
 	_ = d.do(ctx, func() { // else the daemon ends
 		d.publishNode()
 		if down {

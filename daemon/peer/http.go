@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -252,6 +253,10 @@ func (e *Endpoint) call(ctx context.Context, to Peer, m *message) (*message, clu
 	req.Header.Set("User-Agent", "shoald")
 	resp, err := e.client.Do(req)
 	if err != nil {
+		var u *url.Error // it says again whom this node called
+		if errors.As(err, &u) {
+			err = u.Err
+		}
 		return nil, cluster.Identity{}, err
 	}
 	defer resp.Body.Close()
