@@ -30,6 +30,7 @@ var layers = map[string][]string{
 	"daemon/placement": {},
 	"daemon/steward":   {"daemon/record"},
 	"daemon/lease":     {},
+	"daemon/witness":   {"daemon/lease"},
 	"daemon/nodelife":  {"daemon/workload"},
 	"daemon/shutdown":  {},
 	"daemon/config":    {"daemon/pressure", "daemon/shutdown"},
