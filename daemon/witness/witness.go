@@ -83,7 +83,7 @@ func Start(c Config) (*Witness, error) {
 	}
 	w := &Witness{config: c, trans: parts.trans, store: parts.store, done: make(chan struct{})}
 	w.fsm = &machine{state: lease.NewState(), halt: func(err error) {
-		c.Log.Error("this witness stops, since it can't read the log", "error", err)
+		c.Log.Error("this witness stops, since it can't read the log", "err", err)
 		go func() { _ = w.raft.Shutdown().Error() }() // raft waits for the entry that is being applied
 	}}
 	w.raft, err = raft.NewRaft(parts.config, w.fsm, parts.store, parts.store, parts.snaps, parts.trans)
