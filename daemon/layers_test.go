@@ -33,7 +33,7 @@ var layers = map[string][]string{
 	"daemon/witness":   {"daemon/lease"},
 	"daemon/nodelife":  {"daemon/workload"},
 	"daemon/shutdown":  {},
-	"daemon/config":    {"daemon/pressure", "daemon/shutdown"},
+	"daemon/config":    {"daemon/nodelife", "daemon/pressure", "daemon/shutdown"},
 	"daemon/cpuset":    {},
 	"daemon/userns":    {},
 
@@ -73,7 +73,7 @@ var layers = map[string][]string{
 		"daemon/footprint",
 		"daemon/podsecurity", "daemon/identity", "daemon/token",
 		"daemon/credential", "daemon/pressure", "daemon/placement", "daemon/shutdown", "daemon/logind",
-		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip",
+		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip", "daemon/nodelife",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
 	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure", "daemon/cluster"},

@@ -17,6 +17,8 @@ import (
 // running pods hold on to, and wait for a restart.
 var live = []string{
 	"dns.upstreams", "labels", "scheduler.scoring", "cpu.policy", "cpu.reserved", "cpu.full_pcpus_only", "cpu.strict_reservation",
+	"eviction.node_monitor_period", "eviction.node_monitor_grace_period", "eviction.node_startup_grace_period", "eviction.pod_eviction_timeout",
+	"eviction.node_eviction_rate", "eviction.secondary_node_eviction_rate", "eviction.unhealthy_zone_threshold", "eviction.large_cluster_size_threshold",
 }
 
 // hangups gets SIGHUP from here on, which else would end the daemon.
@@ -49,7 +51,7 @@ func (d *Daemon) reload() {
 		}
 	}
 	applied, later := reloadable(changed)
-	d.Config.Labels = next.Labels
+	d.Config.Labels, d.Config.Eviction.Config = next.Labels, next.Eviction.Config
 	d.host.setUpstreams(next.DNS.Upstreams)
 	d.Config.Scheduler = next.Scheduler
 	d.publishNode()
@@ -83,6 +85,8 @@ func changedFields(prefix string, a, b reflect.Value) []string {
 	for i := range a.NumField() {
 		name := a.Type().Field(i).Tag.Get("toml")
 		switch {
+		case a.Type().Field(i).Anonymous: // its keys are the table's own
+			keys = append(keys, changedFields(prefix, a.Field(i), b.Field(i))...)
 		case name == "-": // computed from the others
 		case a.Field(i).Kind() == reflect.Struct:
 			keys = append(keys, changedFields(prefix+name+".", a.Field(i), b.Field(i))...)

@@ -21,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/cpuset"
+
+	"github.com/shoal-project/shoal/daemon/nodelife"
 )
 
 // Path is where the configuration is read from unless told otherwise.
@@ -164,7 +166,7 @@ func Read(path string, required bool) (*Config, error) {
 // Parse reads the configuration from data; file names it in errors, and
 // hostname is the default for node. All errors are reported at once.
 func Parse(file string, data []byte, hostname string) (*Config, error) {
-	c := &Config{}
+	c := &Config{Eviction: Eviction{Config: nodelife.Defaults()}} // zero means something there
 	meta, err := toml.Decode(string(data), c)
 	if err != nil {
 		return nil, parseError(file, err)
@@ -220,6 +222,8 @@ func suggest(key toml.Key) string {
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
 		"credential_provider_dir", "pods", "ended_threshold",
 		"eviction", "hard", "soft", "soft_grace_period", "minimum_reclaim", "max_pod_grace_period", "transition_period",
+		"node_status_update_frequency", "node_monitor_period", "node_monitor_grace_period", "node_startup_grace_period", "pod_eviction_timeout",
+		"node_eviction_rate", "secondary_node_eviction_rate", "unhealthy_zone_threshold", "large_cluster_size_threshold",
 		"max_size", "max_files", "cpu", "memory", "policy", "reserved", "full_pcpus_only", "strict_reservation", "qos", "throttling_factor",
 		"shutdown", "grace_period", "critical_grace_period", "by_priority", "scheduler", "scoring",
 	} {

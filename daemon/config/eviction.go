@@ -4,10 +4,11 @@ import (
 	"maps"
 	"time"
 
+	"github.com/shoal-project/shoal/daemon/nodelife"
 	"github.com/shoal-project/shoal/daemon/pressure"
 )
 
-// Eviction is when pods go because the host runs short. Signals are
+// Eviction is when pods go because a host is lost, or runs short. Signals are
 // memory.available, nodefs.available, nodefs.inodesFree, imagefs.available,
 // imagefs.inodesFree and pid.available.
 type Eviction struct {
@@ -28,6 +29,8 @@ type Eviction struct {
 	TransitionPeriod time.Duration `toml:"transition_period"`
 
 	Thresholds []pressure.Threshold `toml:"-"` // all of the above
+
+	nodelife.Config
 }
 
 // defaultHard is the kubelet's evictionHard
@@ -53,6 +56,7 @@ func (e *Eviction) validate(bad complain) (err error) {
 	if e.TransitionPeriod < 0 {
 		bad("eviction.transition_period", e.TransitionPeriod.String(), `want a duration such as "5m"`)
 	}
+	e.Config.Validate(func(key, got, want string) { bad(key, got, "%s", want) })
 	e.Thresholds, err = pressure.Parse(e.Hard, e.Soft, e.SoftGracePeriod, e.MinimumReclaim)
 	return err
 }

@@ -68,9 +68,7 @@ func Tolerate(spec *v1.PodSpec, timeout time.Duration) {
 	seconds := int64((max(timeout, 0) + time.Second - 1) / time.Second)
 	own := slices.Clone(spec.Tolerations)
 	for _, key := range []string{v1.TaintNodeNotReady, v1.TaintNodeUnreachable} {
-		if !slices.ContainsFunc(own, func(t v1.Toleration) bool {
-			return (t.Key == key || t.Key == "") && (t.Effect == v1.TaintEffectNoExecute || t.Effect == "")
-		}) {
+		if !workload.HasToleration(own, key) {
 			spec.Tolerations = append(spec.Tolerations, v1.Toleration{Key: key, Operator: v1.TolerationOpExists, Effect: v1.TaintEffectNoExecute, TolerationSeconds: &seconds})
 		}
 	}

@@ -172,6 +172,7 @@ func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	keepToken(next, decided)
 	keepRuntimeClass(next, decided)
 	keepPriority(next, decided)
+	keepTolerations(next, decided)
 	next.Spec.EphemeralContainers = decided.Spec.EphemeralContainers // never declared: they belong to this very pod
 	sameSpec := equality.Semantic.DeepEqual(next.Spec, decided.Spec)
 	if sameSpec && equality.Semantic.DeepEqual(next.Labels, decided.Labels) &&

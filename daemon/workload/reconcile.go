@@ -47,6 +47,7 @@ type Cluster struct {
 	Filed   func(manifests.Key) bool      // a file declares that object: no controller takes it over
 	Admit   func(*v1.Pod) error           // fills in what a new pod has from other objects, or says why it may not be; nil admits all
 	Gone    func(*v1.Pod) bool            // nothing of that pod is left on its host, or no host has it
+	Bound   func(*v1.Pod) bool            // whoever declared that pod named its node; nil: of none
 }
 
 // Change is an object's new state. A pod that is deleted gets its

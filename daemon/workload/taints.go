@@ -15,16 +15,26 @@ import (
 
 // evictByTaints ends a pod that does not tolerate a NoExecute taint of its node,
 // or has tolerated it for as long as it wanted to (upstream's taint eviction
-// controller). A static pod is its host's own: it stays.
+// controller). A static pod is its host's own: it stays. Of a node that nobody
+// hears of, no pod is ended that a replica set replaces (see GivenUp), nor one
+// that is to be on that node and on no other. A pod of a node that is no more is
+// ended (upstream's pod garbage collector).
 func (c Cluster) evictByTaints(p *v1.Pod) (out Outcome) {
 	if p.Spec.NodeName == "" {
 		return out
 	}
-	o, ok := c.Objects.Get(manifests.Key{Kind: KindNode.Kind, Name: p.Spec.NodeName})
-	if !ok {
+	node := c.node(p)
+	bound := c.Bound != nil && c.Bound(p)
+	if node == nil {
+		if !bound && !Static(p) && c.Gone(p) {
+			out.change(Delete, deleted(p, c.Now))
+		}
 		return out
 	}
-	at, goes := DrivenOutAt(p, o.(*v1.Node).Spec.Taints)
+	if Unreachable(node) && (bound || replicated(p)) {
+		return out
+	}
+	at, goes := DrivenOutAt(p, node.Spec.Taints)
 	switch {
 	case !goes:
 	case at.After(c.Now):
@@ -79,7 +89,8 @@ func placedAt(p *v1.Pod) time.Time {
 }
 
 // drivenOut are the pods for which it matters how a node's NoExecute taints have
-// changed: those on the node.
+// changed: those on the node; and their replica sets, which see to pods of lost
+// nodes.
 func drivenOut(objects Objects, old, now view.Object) (keys []manifests.Key) {
 	var name string
 	taints := func(o view.Object) []v1.Taint {
@@ -100,6 +111,9 @@ func drivenOut(objects Objects, old, now view.Object) (keys []manifests.Key) {
 	for _, o := range pods {
 		if p, ok := o.(*v1.Pod); ok && p.Spec.NodeName == name {
 			keys = append(keys, manifests.Key{Kind: KindPod.Kind, Namespace: p.Namespace, Name: p.Name})
+			if replicated(p) {
+				keys = append(keys, manifests.Key{Group: KindReplicaSet.Group, Kind: KindReplicaSet.Kind, Namespace: p.Namespace, Name: metav1.GetControllerOf(p).Name})
+			}
 		}
 	}
 	return keys
