@@ -74,6 +74,7 @@ func (d *Daemon) reconcile() {
 		}
 	}
 	d.followMembers()
+	d.lookAtNodes()
 	d.decideDeclared()
 	if again := d.waiting.again; !again.IsZero() && !again.After(now) {
 		d.waiting.look = true
@@ -115,8 +116,10 @@ func (d *Daemon) setAlarm() {
 			first = at
 		}
 	}
-	if again := d.waiting.again; !again.IsZero() && (first.IsZero() || again.Before(first)) {
-		first = again
+	for _, again := range []time.Time{d.waiting.again, d.nodes.again} {
+		if !again.IsZero() && (first.IsZero() || again.Before(first)) {
+			first = again
+		}
 	}
 	d.looks.timer.Stop()
 	if !first.IsZero() {
@@ -157,6 +160,7 @@ func (d *Daemon) reconcileOne(key manifests.Key) (pods bool) {
 		pods = d.carryOut(values, c) || pods
 	}
 	d.publish(values)
+	d.replaceLost(out.Changes)
 	for _, e := range out.Events {
 		about := objectReference(e.About)
 		if e.Type == v1.EventTypeWarning {
@@ -175,6 +179,7 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 		UID:   func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
 		Filed: func(key manifests.Key) bool { return d.declarations.filed[key] },
 		Gone:  d.isGone,
+		Bound: d.isDeclaredThere,
 		Admit: func(p *v1.Pod) error {
 			if why := d.lacksAccount(p); why != "" {
 				return forbidden(podKey(p), why)
@@ -185,6 +190,7 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 			if err := d.prioritize(p); err != nil {
 				return forbidden(podKey(p), err.Error())
 			}
+			d.tolerateLoss(p)
 			if v := d.verdictOn(p, nil); v.Refused != "" {
 				return forbidden(podKey(p), v.Refused)
 			}

@@ -91,6 +91,7 @@ type Daemon struct {
 	waiting waiting // pods without a node
 
 	stewards     stewards
+	nodes        nodes
 	declarations declarations
 	leftovers    leftovers
 	refusals     refusals
@@ -512,12 +513,14 @@ func (d *Daemon) fold(keys []manifests.Key) {
 	}
 	d.view.Apply(all...)
 	d.changed = d.changed || len(all) > 0
+	var again []manifests.Key
 	for i, c := range all {
 		if old := olds[i]; c.Key.GroupKind() == podKind && old != nil && (c.Object == nil || c.Object.GetUID() != old.GetUID()) {
 			delete(d.gone, old.GetUID())
 			delete(d.refusals, old.GetUID())
 		}
 		d.waiting.notice(c.Key, olds[i], c.Object)
+		again = append(again, d.refold(c.Key, olds[i], c.Object)...)
 		d.look(workload.Affected(d.view, c.Key, olds[i], c.Object)...)
 	}
 	for _, c := range changes {
@@ -529,6 +532,9 @@ func (d *Daemon) fold(keys []manifests.Key) {
 		case "Pod":
 			d.host.podsChanged()
 		}
+	}
+	if len(again) > 0 {
+		d.fold(again)
 	}
 }
 

@@ -43,7 +43,16 @@ func (d *Daemon) foldOne(key manifests.Key) (view.Object, error) {
 			return nil, err
 		}
 	}
-	return view.Fold(key, e)
+	o, err := view.Fold(key, e)
+	switch {
+	case err != nil:
+		return nil, err
+	case key.GroupKind() == workload.KindNode:
+		return d.foldNode(key.Name, e, o), nil
+	case key.GroupKind() == podKind && o != nil:
+		d.foldLost(o.(*v1.Pod))
+	}
+	return o, nil
 }
 
 func (d *Daemon) noteFiled(key manifests.Key, claims map[string]record.Claim) {

@@ -165,7 +165,7 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 	in := workload.Input{
 		Now: d.Now(), Gone: make(map[types.UID]bool),
 		Declared: make(map[manifests.Key]*v1.Pod), Decided: make(map[manifests.Key]*v1.Pod),
-		Account: d.account, RuntimeClass: d.runtimeClass, Complete: d.prioritize, Again: d.endedByShutdown,
+		Account: d.account, RuntimeClass: d.runtimeClass, Complete: d.complete, Again: d.endedByShutdown,
 		UID: func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
 	}
 	for _, key := range keys {
@@ -181,7 +181,7 @@ func (d *Daemon) decidePods(keys []manifests.Key) {
 		if ok {
 			p := o.(*v1.Pod)
 			in.Decided[key] = p
-			in.Gone[p.UID] = p.DeletionTimestamp != nil && d.isGone(p)
+			in.Gone[p.UID] = p.DeletionTimestamp != nil && (d.isGone(p) || in.Declared[key] != nil && d.isLost(p))
 		}
 	}
 	values := make(map[record.Name]json.RawMessage)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -100,4 +101,10 @@ func (d *Daemon) sight() sight {
 }
 
 // lookAround brings the members up to date. The loop follows.
-func (d *Daemon) lookAround() { d.fleet.list = d.sight().members() }
+func (d *Daemon) lookAround() {
+	s := d.sight()
+	d.fleet.list = s.members()
+	if life := s.life(d.started); !reflect.DeepEqual(life, d.nodes.members) {
+		d.nodes.members, d.nodes.look = life, true
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	apps "k8s.io/api/apps/v1"
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -14,7 +15,10 @@ import (
 // elsewhere: its taint says so. That a node says of itself that it is not ready,
 // or that somebody taints it, is something else: what it is told, it does.
 func Unreachable(node *v1.Node) bool {
-	return slices.ContainsFunc(node.Spec.Taints, func(t v1.Taint) bool {
+	unknown := slices.ContainsFunc(node.Status.Conditions, func(c v1.NodeCondition) bool {
+		return c.Type == v1.NodeReady && c.Status == v1.ConditionUnknown
+	})
+	return unknown && slices.ContainsFunc(node.Spec.Taints, func(t v1.Taint) bool {
 		return t.Key == v1.TaintNodeUnreachable && t.Effect == v1.TaintEffectNoExecute
 	})
 }
@@ -54,8 +58,12 @@ func replicated(p *v1.Pod) bool {
 	return ref != nil && ref.Kind == KindReplicaSet.Kind
 }
 
-// withoutGivenUp are a replica set's pods without those of lost nodes.
-func (c Cluster) withoutGivenUp(out *Outcome, pods []*v1.Pod) []*v1.Pod {
+// withoutGivenUp are a replica set's pods without those of lost nodes. One whose
+// template names a node would have new ones there for ever.
+func (c Cluster) withoutGivenUp(out *Outcome, rs *apps.ReplicaSet, pods []*v1.Pod) []*v1.Pod {
+	if rs.Spec.Template.Spec.NodeName != "" {
+		return pods
+	}
 	return slices.DeleteFunc(pods, func(p *v1.Pod) bool {
 		is, later := GivenUp(p, c.node(p), c.Now)
 		if !later.IsZero() {

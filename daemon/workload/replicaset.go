@@ -32,7 +32,7 @@ func (c Cluster) replicaSet(rs *apps.ReplicaSet) (out Outcome) {
 			failed = append(failed, p.CreationTimestamp.Time)
 		}
 	}
-	pods = c.withoutGivenUp(&out, pods)
+	pods = c.withoutGivenUp(&out, rs, pods)
 	var reason string
 	var err error
 	want := int(*rs.Spec.Replicas)
