@@ -107,13 +107,14 @@ func (d *Daemon) foldNode(name string, e view.Entries, o view.Object) view.Objec
 	return applied
 }
 
-// foldLost makes a pod of a lost node one that is not ready.
+// foldLost makes a pod of a lost node one that is not ready, and says why.
 func (d *Daemon) foldLost(p *v1.Pod) {
 	if p.Spec.NodeName == "" || p.Spec.NodeName == d.Config.Node {
 		return
 	}
 	if since, lost := lostSince(d.seenNode(p.Spec.NodeName)); lost {
 		nodelife.NotReady(&p.Status, since)
+		p.Status.Reason, p.Status.Message = reasonNodeLost, "Node "+p.Spec.NodeName+" which was running pod "+p.Name+" is unresponsive"
 	}
 }
 
@@ -210,6 +211,9 @@ func (d *Daemon) lookAtNodes() {
 	}
 	out := nodelife.Decide(in)
 	d.nodes.memory, d.nodes.again = out.Memory, out.Again
+	if len(out.Verdicts) == 0 {
+		out.Frozen = "" // nobody would be evicted
+	}
 	d.sayFrozen(out.Frozen)
 	values := make(map[record.Name]json.RawMessage)
 	for _, n := range in.Nodes {
@@ -294,6 +298,9 @@ func (d *Daemon) sayFrozen(why string) {
 }
 
 const (
+	// reasonNodeLost is upstream's pkg/util/node NodeUnreachablePodReason.
+	reasonNodeLost = "NodeLost"
+
 	reasonEvictsNobody = "EvictsNobody"
 	reasonEvicts       = "Evicts"
 )
