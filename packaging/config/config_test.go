@@ -96,7 +96,9 @@ func keys(t reflect.Type) []string {
 		if name == "-" {
 			continue
 		}
-		list = append(list, name)
+		if !f.Anonymous {
+			list = append(list, name)
+		}
 		switch elem := f.Type; {
 		case elem.Kind() == reflect.Struct:
 			list = append(list, keys(elem)...)
