@@ -33,8 +33,8 @@ func (d *Daemon) claimsOn(key manifests.Key) map[string]record.Claim {
 		}
 	})
 	for node, value := range values {
-		var c record.Claim
-		if err := json.Unmarshal(value, &c); err != nil {
+		c, err := d.readClaim(key, value)
+		if err != nil {
 			d.Log.Error("can't read a claim", "key", name.Key, "node", node, "err", err)
 			continue
 		}
@@ -118,31 +118,35 @@ func stillDeleted(claims map[string]record.Claim, node string, deleted record.St
 	return false
 }
 
-// isDeletion says whether a claim declares nothing and only tells other nodes
-// that what the API wrote there is deleted.
-func isDeletion(value json.RawMessage) bool {
-	var c record.Claim
-	return json.Unmarshal(value, &c) == nil && c.Declared == nil
+// isDeletion says whether this node's claim under a name declares nothing and
+// only tells other nodes that what the API wrote there is deleted.
+func (d *Daemon) isDeletion(name record.Name) bool {
+	key, err := manifests.ParseKey(name.Key)
+	if err != nil {
+		return false
+	}
+	c, err := d.readClaim(key, d.own(name))
+	return err == nil && c.Declared == nil
 }
 
 // withdrawn is what is left of a claim whose file is gone: nothing, or what
 // other nodes are yet to hear of.
-func (d *Daemon) withdrawn(name record.Name, value json.RawMessage) json.RawMessage {
+func (d *Daemon) withdrawn(name record.Name) json.RawMessage {
 	delete(d.stale, name.Key)
-	var c record.Claim
 	key, err := manifests.ParseKey(name.Key)
-	if err != nil || json.Unmarshal(value, &c) != nil {
+	if err != nil {
 		return nil
 	}
 	claims := d.claimsOn(key)
+	c := claims[d.Config.Node]
 	deleted := stillDeleted(claims, d.Config.Node, c.Deleted)
-	if c.Declared != nil {
+	if c.Declared != nil && !c.Written {
 		d.stillDeclared(key, claims)
 	}
 	if !deleted {
 		return nil
 	}
-	left, err := json.Marshal(record.Claim{Deleted: c.Deleted, History: c.History})
+	left, err := d.claimValue(key, record.Claim{Deleted: c.Deleted, History: c.History})
 	if err != nil {
 		d.Log.Error("can't write a claim", "key", name.Key, "err", err)
 	}
@@ -158,7 +162,7 @@ func (d *Daemon) endElsewhere(key manifests.Key) {
 	if !stillDeleted(claims, d.Config.Node, own.Deleted) {
 		return
 	}
-	value, err := json.Marshal(own)
+	value, err := d.claimValue(key, own)
 	if err != nil {
 		d.Log.Error("can't write a claim", "key", key.String(), "err", err)
 		return

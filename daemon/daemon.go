@@ -542,7 +542,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 func (d *Daemon) object(key manifests.Key) (view.Object, error) {
 	var entries view.Entries
 	var err error
-	d.records.Read(func(records map[string]*record.Record) { entries, err = view.Collect(records, key) })
+	d.records.Read(func(records map[string]*record.Record) { entries, err = view.Collect(records, key, d.readClaim) })
 	if err != nil {
 		return nil, err
 	}

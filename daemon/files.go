@@ -112,7 +112,7 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		}
 		edited := !bytes.Equal(all[d.Config.Node].Declared, claim.Declared)
 		d.noteStale(c.Key, with(all, d.Config.Node, claim))
-		value, err := json.Marshal(claim)
+		value, err := d.claimValue(c.Key, claim)
 		if err != nil {
 			d.Log.Error("can't write a claim", "key", text, "err", err)
 			continue
@@ -133,8 +133,8 @@ func (d *Daemon) claims() (map[record.Name]json.RawMessage, []manifests.Key) {
 		switch {
 		case kept[key]:
 			delete(d.missing, key)
-		case isDeletion(d.own(name)) || d.goneForGood(key):
-			values[name] = d.withdrawn(name, d.own(name))
+		case d.isDeletion(name) || d.goneForGood(key):
+			values[name] = d.withdrawn(name)
 		default:
 			kept[key] = true // for now
 		}

@@ -168,6 +168,7 @@ func (d *Daemon) beMember(ctx context.Context) error {
 		d.fleet.began = d.Now()
 		d.fleet.gossip.Store(g)
 		d.fleet.problem.Store(nil)
+		d.useKeys(ring)
 		d.lookAround()
 	})
 	d.Log.Info("this host is open to the others of its cluster", "address", g.Address().String(), "cluster", d.clusterID().ID)

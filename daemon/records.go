@@ -42,6 +42,7 @@ func (d *Daemon) openRecords() error {
 			d.clock.Observe(e.Stamp)
 		}
 	}
+	d.openKeys()
 	d.arrived = newArrivals()
 	d.records = peer.NewSet(peer.SetConfig{
 		Node: d.Config.Node, Cluster: d.cluster, Key: d.key, Pins: d.pins, Records: records,

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"github.com/shoal-project/shoal/daemon/cluster"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/manifests"
@@ -15,6 +16,7 @@ import (
 
 // claiming is what the daemon knows of its claims beside the record.
 type claiming struct {
+	ring    cluster.Keyring         // what Secrets are sealed with; none: they are not
 	joining bool                    // the files were not looked at in this run: when they were edited, nobody saw
 	made    map[manifests.Key]bool  // what the API is writing
 	raised  map[manifests.Key]int64 // the generation that an object needs, as another node's content is in force no more

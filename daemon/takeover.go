@@ -28,7 +28,7 @@ func controlled(kind schema.GroupKind) bool {
 
 // entries is what all records say of a key.
 func (d *Daemon) entries(key manifests.Key) (e view.Entries, err error) {
-	d.records.Read(func(records map[string]*record.Record) { e, err = view.Collect(records, key) })
+	d.records.Read(func(records map[string]*record.Record) { e, err = view.Collect(records, key, d.readClaim) })
 	return e, err
 }
 

@@ -22,6 +22,11 @@ type Claim struct {
 	// them; none in records of versions that did not remember.
 	History []Edit `json:"history,omitempty"`
 
+	// Sealed and SealedHistory stand for Declared and History where only those who
+	// hold the cluster's key may read them. Nothing in this package looks into them.
+	Sealed        []byte `json:"sealed,omitempty"`
+	SealedHistory []byte `json:"sealedHistory,omitempty"`
+
 	// Written says that the API wrote it: whoever may use the API on any node
 	// deletes it. All else is declared by people's files, and goes with those.
 	Written bool `json:"written,omitempty"`
@@ -158,15 +163,20 @@ func TakenBack(before, made json.RawMessage) json.RawMessage {
 		return made
 	}
 	c.Deleted = max(c.Deleted, old.Deleted)
-	if old.Declared != nil && (old.Born != 0 && old.Born < c.Born || c.Born == 0) {
+	if old.Declared == nil && old.Sealed == nil {
+		old.Born = 0
+	}
+	if old.Born != 0 && old.Born < c.Born || c.Born == 0 {
 		c.Born = old.Born
 	}
 	switch {
-	case bytes.Equal(old.Declared, c.Declared):
-		c.Edited, c.History, c.Generation = old.Edited, old.History, max(c.Generation, old.Generation)
-	case old.Declared != nil:
-		e := c.edit()
-		c.History = History(e, map[string]Claim{"": old})
+	case bytes.Equal(old.Declared, c.Declared) && bytes.Equal(old.Sealed, c.Sealed):
+		c.Edited, c.History, c.SealedHistory = old.Edited, old.History, old.SealedHistory
+		c.Generation = max(c.Generation, old.Generation)
+	case old.Declared != nil && c.Declared != nil:
+		c.History = History(c.edit(), map[string]Claim{"": old})
+		fallthrough
+	default:
 		c.Generation = max(c.Generation, old.Generation+1)
 	}
 	both, err := json.Marshal(c)

@@ -38,13 +38,13 @@ type Entries struct {
 
 // Collect gathers what the records say of a key. A claim that can't be read
 // (a newer format) is an error that names its node.
-func Collect(records map[string]*record.Record, key manifests.Key) (Entries, error) {
+func Collect(records map[string]*record.Record, key manifests.Key, read func(manifests.Key, json.RawMessage) (record.Claim, error)) (Entries, error) {
 	e := Entries{Claims: map[string]record.Claim{}, Decisions: map[string]Said{}, Status: map[string]Said{}}
 	for node, r := range records {
 		text := key.String()
 		if v := r.Entries[record.Name{Section: record.Claims, Key: text}].Value; v != nil {
-			var c record.Claim
-			if err := json.Unmarshal(v, &c); err != nil {
+			c, err := read(key, v)
+			if err != nil {
 				return e, fmt.Errorf("claim of %s by %s: %w", key, node, err)
 			}
 			e.Claims[node] = c
