@@ -491,28 +491,42 @@ type running struct{ agent *agent.Agent }
 func (r running) LogDir(p *v1.Pod) string { return r.agent.LogDir(p) }
 
 func (r running) Exec(ctx context.Context, p *v1.Pod, cmd api.Exec) (int, error) {
-	code, err := r.agent.Exec(ctx, p, cmd.Container, container.ExecOptions{
-		Cmd: cmd.Command, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr, TTY: cmd.TTY,
-		Resize: sizes(ctx, cmd.Resize),
-	})
-	return notStarted(cmd, code, err)
+	errs := &heard{to: cmd.Stderr}
+	options := container.ExecOptions{
+		Cmd: cmd.Command, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: errs, TTY: cmd.TTY, Resize: sizes(ctx, cmd.Resize),
+	}
+	if cmd.TTY {
+		errs.to, options.Stdout, options.Stderr = cmd.Stdout, errs, nil
+	}
+	code, err := r.agent.Exec(ctx, p, cmd.Container, options)
+	return notStarted(errs, code, err)
+}
+
+// heard is a stream that knows whether anything was written to it.
+type heard struct {
+	to  io.Writer // nil: nobody listens
+	any bool
+}
+
+func (h *heard) Write(b []byte) (int, error) {
+	h.any = h.any || len(b) > 0
+	if h.to == nil {
+		return len(b), nil
+	}
+	return h.to.Write(b)
 }
 
 // notStarted makes what a shell makes of a command that can't be started: a line
-// on its error output and an exit code, 126 or 127. So do docker and CRI-O;
-// through containerd kubectl has an internal error, which a script can't tell
-// from the node's.
-func notStarted(cmd api.Exec, code int, err error) (int, error) {
+// on its error output, where the OCI runtime has not written one, and an exit
+// code, 126 or 127. So do docker and CRI-O; through containerd kubectl has an
+// internal error, which a script can't tell from the node's.
+func notStarted(errs *heard, code int, err error) (int, error) {
 	refused := new(container.ExecError)
 	if !errors.As(err, &refused) || refused.Code() == 0 {
 		return code, err
 	}
-	to, end := cmd.Stderr, "\n"
-	if cmd.TTY || to == nil {
-		to, end = cmd.Stdout, "\r\n"
-	}
-	if to != nil {
-		_, _ = io.WriteString(to, refused.Text+end) // whoever has hung up has no use for it
+	if !errs.any {
+		_, _ = io.WriteString(errs, refused.Text+"\r\n") // whoever has hung up has no use for it
 	}
 	return refused.Code(), nil
 }

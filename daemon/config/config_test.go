@@ -24,6 +24,7 @@ func TestErrorsNameLineKeyAndCure(t *testing.T) {
 	for _, test := range []struct{ file, want string }{
 		{"node = \"n1\"\n[network]\npod_cidr = [\"10.0.0.0/24\"]\n", `f:3: unknown key "network.pod_cidr" (did you mean "pod_cidrs"?)`},
 		{"[netwrk]\nmtu = 1400\n", `f:1: unknown key "netwrk"`},
+		{"[scheduler]\nscoring = \"MostAlocated\"\n", `f: scheduler.scoring = "MostAlocated": want "LeastAllocated", which spreads pods, or "MostAllocated", which packs them`},
 		{"node = \n", "f:1: expected value but found '\\n' instead"},
 		{"node = 3\n", "f:1: node: incompatible types"},
 		{"node = \"Host_1\"\n", `f: node = "Host_1": a lowercase RFC 1123 subdomain must consist of`},

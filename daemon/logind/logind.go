@@ -20,6 +20,7 @@ const (
 	service = "org.freedesktop.login1"
 	object  = dbus.ObjectPath("/org/freedesktop/login1")
 	manager = service + ".Manager"
+	bus     = "org.freedesktop.DBus"
 )
 
 // dropIn is where the longest delay that logind grants is raised, as the kubelet
@@ -64,25 +65,53 @@ func (c *Connection) watch(ctx context.Context) error {
 	if err := c.conn.AddMatchSignalContext(ctx, match...); err != nil {
 		return fmt.Errorf("watch for shutdowns: %w", err)
 	}
-	now, err := c.conn.Object(service, object).GetProperty(manager + ".PreparingForShutdown")
+	owners := []dbus.MatchOption{dbus.WithMatchSender(bus), dbus.WithMatchInterface(bus), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, service)}
+	if err := c.conn.AddMatchSignalContext(ctx, owners...); err != nil {
+		return fmt.Errorf("watch for restarts of logind: %w", err)
+	}
+	begun, err := c.begun()
 	if err != nil {
 		return fmt.Errorf("ask logind: %w", err)
 	}
-	if begun, ok := now.Value().(bool); ok && begun {
+	if begun {
 		c.Shutdowns <- true
 	}
 	go func() {
 		defer close(c.Shutdowns)
 		for s := range signals { // closed with the connection
-			if s.Name != manager+".PrepareForShutdown" || len(s.Body) != 1 {
-				continue
-			}
-			if begins, ok := s.Body[0].(bool); ok {
-				c.Shutdowns <- begins
+			if next, known := c.next(s, begun); known {
+				begun = next
+				c.Shutdowns <- begun
 			}
 		}
 	}()
 	return nil
+}
+
+// next is what a signal says of a shutdown, if it says anything. A logind that
+// was restarted has forgotten the shutdown that it delayed, and tells nobody.
+func (c *Connection) next(s *dbus.Signal, begun bool) (next, known bool) {
+	switch {
+	case s.Name == manager+".PrepareForShutdown" && len(s.Body) == 1:
+		next, known = s.Body[0].(bool)
+	case s.Name == bus+".NameOwnerChanged" && len(s.Body) == 3 && s.Body[0] == service && s.Body[2] != "":
+		now, err := c.begun()
+		next, known = now, err == nil && now != begun
+	}
+	return next, known
+}
+
+// begun says whether logind prepares for a shutdown now.
+func (c *Connection) begun() (bool, error) {
+	v, err := c.conn.Object(service, object).GetProperty(manager + ".PreparingForShutdown")
+	if err != nil {
+		return false, err
+	}
+	begun, ok := v.Value().(bool)
+	if !ok {
+		return false, fmt.Errorf("PreparingForShutdown is %v", v)
+	}
+	return begun, nil
 }
 
 // Close gives the connection up, and lets the host shut down.

@@ -3,6 +3,7 @@ package view
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	apps "k8s.io/api/apps/v1"
@@ -15,6 +16,37 @@ import (
 // said is a value as one node's record has it.
 func said(stamp record.Stamp, format string, args ...any) Said {
 	return Said{json.RawMessage(fmt.Sprintf(format, args...)), stamp}
+}
+
+// TestWhyAPodGoesIsSeenBeforeItsNodeSaysSo: the condition DisruptionTarget of a
+// decision; what the node says of it counts.
+func TestWhyAPodGoesIsSeenBeforeItsNodeSaysSo(t *testing.T) {
+	key := manifests.Key{Kind: "Pod", Namespace: "x", Name: "web"}
+	const going = `{"type":"DisruptionTarget","status":"True","reason":"%s"}`
+	for _, c := range []struct{ decided, told, want string }{
+		{fmt.Sprintf(going, "A"), `{"type":"Ready","status":"True"}`, "Ready DisruptionTarget=A"},
+		{fmt.Sprintf(going, "A"), fmt.Sprintf(going, "B"), "DisruptionTarget=B"},
+		{`{"type":"Ready","status":"False"}`, `{"type":"Initialized","status":"True"}`, "Initialized"},
+	} {
+		o, err := Fold(key, Entries{
+			Decisions: map[string]Said{"n1": said(1, `{"term":1,"metadata":{"uid":"a"},"spec":{"nodeName":"n2"},"status":{"conditions":[%s]}}`, c.decided)},
+			Status:    map[string]Said{"n2": said(1, `{"uid":"a","status":{"conditions":[%s]}}`, c.told)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, condition := range o.(*v1.Pod).Status.Conditions {
+			text := string(condition.Type)
+			if condition.Reason != "" {
+				text += "=" + condition.Reason
+			}
+			got = append(got, text)
+		}
+		if text := strings.Join(got, " "); text != c.want {
+			t.Errorf("decided %s, told %s: got %s, want %s", c.decided, c.told, text, c.want)
+		}
+	}
 }
 
 func TestOfSeveralNodesDecisionsOnAPodOneCounts(t *testing.T) {

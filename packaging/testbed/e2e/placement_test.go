@@ -1,9 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
 // asking is a pod that asks for as many processors, with more of its spec.
@@ -98,18 +103,29 @@ func TestTheLessImportantGiveWay(t *testing.T) {
 
 func TestANodeTellsOfItsImages(t *testing.T) {
 	h := newShoal(t)
-	h.drop("a.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, image: busybox, command: [sleep, \"1000\"]}]}\n")
-	h.ready("a")
-	h.until("shoal get node n1 -o jsonpath='{.status.images[*].names}' | grep docker.io/library/busybox:latest | grep -q docker.io/library/busybox@sha256:")
-	h.until("test $(shoal get node n1 -o jsonpath='{.status.images[0].sizeBytes}') -gt 100000")
-	version := h.get("node/n1", ".metadata.resourceVersion")
-	h.sh("rm /etc/shoal/manifests/a.yaml")
-	h.until("test -z \"$(shoal get pods -o name)\"")
-	h.sh("shoal image rm busybox")
-	h.until("! shoal get node n1 -o jsonpath='{.status.images[*].names}' | grep -q busybox")
-	if now := h.get("node/n1", ".metadata.resourceVersion"); now == version {
-		t.Error("the node is as it was")
+	img, err := random.Image(1<<20, 1)
+	if err != nil {
+		t.Fatal(err)
 	}
+	tag, err := name.NewTag("example.org/app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	if err := tarball.Write(tag, img, &archive); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.WriteFile(t.Context(), "/root/app.tar", archive.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	h.sh("shoal image load /root/app.tar")
+	h.until("shoal get node n1 -o jsonpath='{.status.images[*].names}' | grep -q example.org/app:1")
+	h.until("test $(shoal get node n1 -o jsonpath='{.status.images[0].sizeBytes}') -ge 1000000")
+	h.sh("systemctl kill --signal=KILL --kill-whom=main shoald")
+	h.answers()
+	h.until("shoal get node n1 -o jsonpath='{.status.images[*].names}' | grep -q example.org/app:1")
+	h.sh("shoal image rm example.org/app:1")
+	h.until("! shoal get node n1 -o jsonpath='{.status.images[*].names}' | grep -q example.org")
 }
 
 func TestANodeRefusesAPodThatWasPutThere(t *testing.T) {

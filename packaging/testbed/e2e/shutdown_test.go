@@ -121,3 +121,23 @@ func TestAShutdownThatIsCalledOff(t *testing.T) {
 	h.until("systemd-inhibit --list --no-legend | grep -q '^shoald '")
 	h.shows("1", "grep -c 'one ends' /root/out/log")
 }
+
+// TestALogindThatStartsAnewHasForgottenTheShutdown: nobody says that it was
+// called off, and nobody will shut the host down.
+func TestALogindThatStartsAnewHasForgottenTheShutdown(t *testing.T) {
+	h := newPatient(t)
+	h.drop("one.yaml", hook("one"))
+	h.ready("one")
+	h.shows("1", "wc -l < /root/out/log")
+	const node = `shoal get node n1 -o jsonpath='{.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].message}'`
+	for range 2 { // as well after the first time
+		h.sh("rm -f /root/out/go; systemctl poweroff")
+		h.shows("False node is shutting down", node)
+		h.sh("systemctl kill --signal=KILL systemd-logind")
+		h.shows("True shoald is running pods", node)
+		h.sh("touch /root/out/go")
+		h.until("systemd-inhibit --list --no-legend | grep -q '^shoald '")
+		h.until("shoal get pod one -o jsonpath='{.status.phase} {.metadata.deletionTimestamp}' | grep -q '^Running $'")
+		h.ready("one")
+	}
+}
