@@ -148,6 +148,10 @@ func (d *Daemon) reconcileOne(key manifests.Key) (pods bool) {
 	if !d.decides(key) {
 		return false
 	}
+	if d.mayHaveOwner(key, o) {
+		d.looks.later[key] = d.Now().Add(time.Second)
+		return false
+	}
 	if p, is := o.(*v1.Pod); is && d.tryElsewhere(key, p) {
 		return true
 	}

@@ -310,6 +310,10 @@ func (d *Daemon) adopted() (map[record.Name]json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
+	return d.adoptFound(found)
+}
+
+func (d *Daemon) adoptFound(found []*v1.Pod) (map[record.Name]json.RawMessage, error) {
 	values := make(map[record.Name]json.RawMessage)
 	for _, p := range found {
 		d.rooms.take(p.UID)

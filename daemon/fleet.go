@@ -391,9 +391,7 @@ func (d *Daemon) publishFirst() {
 		d.publish(values)
 	}
 	d.publishNode()
-	pods := d.pods()
-	d.agent.Sync(pods)
-	d.host.podsDecided(pods)
+	d.runPods()
 	d.lookAround()
 	d.Log.Info("this host has its peers' records", "nodes", len(d.members()))
 	wake(d.fleet.news.tags)

@@ -7,9 +7,12 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/steward"
+	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/daemon/workload"
 	"github.com/shoal-project/shoal/manifests"
 )
@@ -147,4 +150,19 @@ func (d *Daemon) follow(names []record.Name) {
 			}
 		}
 	}
+}
+
+// mayHaveOwner says of an object whose controller is not known here whether the
+// record of a member that has not come may tell of it. Else nobody owns it.
+func (d *Daemon) mayHaveOwner(key manifests.Key, o view.Object) bool {
+	ref := metav1.GetControllerOf(o)
+	if ref == nil || d.alone() && len(d.stewards.members) < 2 || d.hearsAll() {
+		return false
+	}
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return false
+	}
+	_, known := d.view.Get(manifests.Key{Group: gv.Group, Kind: ref.Kind, Namespace: key.Namespace, Name: ref.Name})
+	return !known
 }

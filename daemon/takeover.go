@@ -167,7 +167,7 @@ func (d *Daemon) decideOn(values map[record.Name]json.RawMessage, key manifests.
 		values[name] = nil
 		return nil
 	}
-	value, err = view.InTerm(value, term(d.Config.Node, decisions, firstTerm))
+	value, err = view.InTerm(value, term(d.Config.Node, decisions, d.firstTerm()))
 	values[name] = value
 	return err
 }
@@ -197,6 +197,18 @@ func (d *Daemon) said(name record.Name) map[string]view.Said {
 	return all
 }
 
-// firstTerm is the term of the first decision on a key. Records of versions
-// without terms count as of term 0.
-const firstTerm = 1
+// firstTerm is the term of the first decision on a key: 1, or, while none of the
+// others is in sight, 0, as in records of versions without terms. What a host
+// with a new disk makes up while it is cut off does not overturn what the others
+// have decided long ago.
+func (d *Daemon) firstTerm() uint64 {
+	if len(d.stewards.members) < 2 && !d.fleet.wanted {
+		return 1
+	}
+	for _, m := range d.stewards.members {
+		if m.Name != d.Config.Node && m.Alive {
+			return 1
+		}
+	}
+	return 0
+}

@@ -23,7 +23,18 @@ import (
 // It does not depend on the cluster's id: that may change when hosts meet, and
 // no pod is to be replaced for it.
 func UID(key manifests.Key, born record.Stamp) types.UID {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", key, born))
+	return uid(fmt.Appendf(nil, "%s %d", key, born))
+}
+
+// ChildUID is the UID of an object that a controller makes under a name which
+// follows from what it is to be: two stewards that make it, each before it knew
+// of the other, make the same one.
+func ChildUID(key manifests.Key, owner types.UID) types.UID {
+	return uid(fmt.Appendf(nil, "%s of %s", key, owner))
+}
+
+func uid(of []byte) types.UID {
+	sum := sha256.Sum256(of)
 	id, _ := uuid.FromBytes(sum[:16])
 	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // RFC 9562 version 8, its variant
 	return types.UID(id.String())

@@ -12,6 +12,8 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/shoal-project/shoal/daemon/view"
 )
 
 // templatePatch is the strategic merge patch that brings an object back to this
@@ -80,7 +82,7 @@ func (f *fleet) snapshot(patch []byte, number int64) {
 		f.out.again(f.c.Now)
 		return
 	}
-	r.UID = f.c.UID(key)
+	r.UID = view.ChildUID(key, ds.UID)
 	f.hash = hash
 	f.out.change(Create, r)
 }

@@ -192,6 +192,7 @@ func Affected(objects Objects, key manifests.Key, old, now view.Object) []manife
 		}
 	}
 	alone := now != nil && metav1.GetControllerOf(now) == nil
+	replaced := now == nil || old != nil && old.GetUID() != now.GetUID() // what it owned is owned no more
 	switch key.GroupKind() {
 	case KindPod:
 		if alone {
@@ -202,11 +203,11 @@ func Affected(objects Objects, key manifests.Key, old, now view.Object) []manife
 		if alone {
 			all(key.Namespace, KindDeployment, KindDaemonSet)
 		}
-		if now == nil {
+		if replaced {
 			all(key.Namespace, KindPod)
 		}
 	case KindDeployment, KindDaemonSet:
-		if now == nil {
+		if replaced {
 			all(key.Namespace, KindReplicaSet, KindControllerRevision, KindPod)
 		}
 		all(key.Namespace, KindDisruptionBudget)

@@ -133,7 +133,7 @@ func (r *rollout) ensureCurrent() {
 	}
 	rs.UID = r.lostUID(rs)
 	if rs.UID == "" {
-		rs.UID = r.c.UID(key)
+		rs.UID = view.ChildUID(key, d.UID)
 	}
 	next := r.nextRevision()
 	r.annotate(rs, next)
