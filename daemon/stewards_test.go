@@ -83,6 +83,7 @@ func (s *simulated) start() {
 		claimed: make(claimed), claiming: newClaiming(), arrived: newArrivals(), tokens: &tokens{},
 		host: &host{dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1)},
 	}
+	d.fleet.id.Store(&cluster.ID{ID: "c"})
 	s.Daemon = d
 	d.events = event.NewRecorder(d.view, s.name, now, log)
 	// An agent of another node's pods: it runs nothing.
