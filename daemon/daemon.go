@@ -286,8 +286,9 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.collectGarbage(ctx)
 	go d.watchPressure(ctx)
 	go d.watchShutdown(ctx, inhibitor)
+	d.fleet.run = func() { d.fleet.done.Go(func() { d.runFleet(ctx) }) }
 	if d.fleet.wanted {
-		d.fleet.done.Go(func() { d.runFleet(ctx) })
+		d.fleet.run()
 	}
 	return d.serveAPI(ctx)
 }

@@ -49,6 +49,8 @@ type fleet struct {
 	list    []steward.Member // the loop's
 
 	done    sync.WaitGroup
+	run     func()        // starts it
+	rekey   chan struct{} // holds one: read the key file
 	again   chan struct{} // holds one: try now
 	left    atomic.Bool   // somebody had this host leave
 	hearing atomic.Bool   // the first publication is on its way
@@ -66,9 +68,8 @@ var errAddress = errors.New("this host's address has changed")
 // openFleet says whether this host is to be one of several, and whether it may
 // have peers that know more of it than itself.
 func (d *Daemon) openFleet(records map[string]*record.Record) (alone bool) {
-	_, err := os.Stat(d.path(d.Config.Cluster.KeyFile))
-	key := d.Config.Cluster.KeyFile != "" && !errors.Is(err, fs.ErrNotExist)
-	d.fleet.wanted = key || len(d.Config.Join) > 0
+	d.fleet.wanted = d.hasKey() || len(d.Config.Join) > 0
+	d.fleet.rekey = make(chan struct{}, 1)
 	d.fleet.again, d.fleet.failed = make(chan struct{}, 1), make(map[string]error)
 	d.fleet.news = newNews()
 	known := len(records)
@@ -76,6 +77,66 @@ func (d *Daemon) openFleet(records map[string]*record.Record) (alone bool) {
 		known--
 	}
 	return !d.fleet.wanted || len(d.Config.Join) == 0 && known == 0
+}
+
+// hasKey says whether there is a file for the cluster's key, good or not.
+func (d *Daemon) hasKey() bool {
+	_, err := os.Stat(d.path(d.Config.Cluster.KeyFile))
+	return d.Config.Cluster.KeyFile != "" && !errors.Is(err, fs.ErrNotExist)
+}
+
+// openToOthers begins to look for others, if that has not begun.
+func (d *Daemon) openToOthers() {
+	if !d.fleet.wanted {
+		d.fleet.wanted = true
+		d.fleet.run()
+	}
+}
+
+// reloadFleet puts another join list, and the keys that the key file holds now,
+// in force.
+func (d *Daemon) reloadFleet(join []string) {
+	d.fleet.mu.Lock()
+	d.Config.Join = join
+	d.fleet.mu.Unlock()
+	if d.hasKey() || len(join) > 0 {
+		d.openToOthers()
+	}
+	if g := d.fleet.gossip.Load(); g != nil {
+		if err := g.Join(d.joinList()); err != nil {
+			d.Log.Error("can't look for the hosts of join", "err", err)
+		}
+	}
+	wake(d.fleet.rekey)
+	if !d.fleet.left.Load() {
+		wake(d.fleet.again)
+	}
+}
+
+// followKeys uses what the key file holds when it was told to look. Every host
+// must trust a key before one uses it: docs/configuration.md.
+func (d *Daemon) followKeys(ctx context.Context, ring cluster.Keyring, g *gossip.Gossip, e *peer.Endpoint) {
+	for {
+		select {
+		case <-d.fleet.rekey:
+		case <-ctx.Done():
+			return
+		}
+		next, err := cluster.ReadKeyring(d.path(d.Config.Cluster.KeyFile))
+		if err == nil && next.Equal(ring) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(e.Use(next), g.Use(next.Gossip()))
+		}
+		if err != nil {
+			d.Log.Error("the cluster's keys stay as they were", "err", err)
+			_ = d.do(ctx, func() { d.events.Warning(d.nodeReference(), "InvalidConfiguration", "%v", err) })
+			continue
+		}
+		ring = next
+		d.Log.Info("the cluster's keys were read again", "keys", len(ring.Gossip()))
+	}
 }
 
 // runFleet makes this host a member, again and again, until ctx ends. Nothing
@@ -175,6 +236,7 @@ func (d *Daemon) beMember(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	running.Go(func() { endpoint.Run(ctx, func() []peer.Peer { return peersOf(g, d.Config.Node) }, random) })
 	running.Go(func() { d.watchMembers(ctx, g, stop) })
+	running.Go(func() { d.followKeys(ctx, ring, g, endpoint) })
 	running.Go(func() { d.hearNews(ctx, g, endpoint) })
 	running.Go(func() { d.tellNews(ctx, g, endpoint) })
 	<-ctx.Done()

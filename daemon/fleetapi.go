@@ -178,11 +178,14 @@ func (d *Daemon) failures(peers []peer.Peer) (list []string) {
 
 // Join looks for hosts that the configuration does not name.
 func (d *Daemon) Join(ctx context.Context, hosts []string) error {
-	if !d.fleet.wanted {
-		return apierrors.NewBadRequest(fmt.Sprintf("this host has no cluster key: copy that of the cluster to %s, mode 0600, and restart shoald", d.Config.Cluster.KeyFile))
+	if !d.hasKey() {
+		return apierrors.NewBadRequest(fmt.Sprintf("this host has no cluster key: copy that of the cluster to %s, mode 0600", d.Config.Cluster.KeyFile))
 	}
 	if err := gossip.CheckJoin(hosts); err != nil {
 		return apierrors.NewBadRequest(err.Error())
+	}
+	if err := d.do(ctx, d.openToOthers); err != nil {
+		return err
 	}
 	d.fleet.mu.Lock()
 	for _, h := range hosts {
