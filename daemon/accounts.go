@@ -22,7 +22,7 @@ func defaultAccount(namespace string) manifests.Key {
 // isImplied says whether an object is there without anybody having declared it:
 // its UID follows from its key alone.
 func (d *Daemon) isImplied(key manifests.Key, o view.Object) bool {
-	return o != nil && o.GetUID() == view.UID(key, 0)
+	return o != nil && key.Kind != "Node" && o.GetUID() == view.UID(key, 0) // a node has such a UID, and says itself that it is there
 }
 
 // accounts are the changes of implied service accounts of the namespaces whose

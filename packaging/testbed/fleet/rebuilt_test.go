@@ -59,6 +59,7 @@ func TestAHostThatLeavesIsForgottenAndComesBack(t *testing.T) {
 	c := three(t)
 	c.drop("n3", "mine.yaml", memo("mine", "first"))
 	c.show(trio, "first", mine)
+	t.Cleanup(func() { _, _ = c.try("n3", "systemctl restart shoald") }) // or it stays away
 	c.sh("n3", "shoal leave")
 	c.until("n1", "shoal members | grep -E '^n3 +left'")
 	c.sh("n2", "shoal node forget n3")
