@@ -125,7 +125,7 @@ func (d *Daemon) takeIn() (own bool) {
 			if name.Section == record.Claims {
 				claimed = append(claimed, key)
 			}
-			pods = pods || key.GroupKind() == podKind
+			pods = pods || key.GroupKind() == podKind && name.Section != record.Status
 		}
 	}
 	if honour {
