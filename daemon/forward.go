@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
+	"time"
 
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -95,4 +98,40 @@ func (d *Daemon) homeOf(ctx context.Context, verb remote.Verb, key manifests.Key
 		return "", apierrors.NewServiceUnavailable(fmt.Sprintf("no node decides about %s yet: this one is still hearing from its peers; try again", key))
 	}
 	return node, nil
+}
+
+// copying is how long a host may take to take a copy of what was written.
+const copying = 2 * time.Second
+
+// copyOut has another host take a copy of what this node's record says since a
+// sequence number, before the write is answered: the one that was asked for the
+// write and waits to see it, else whichever takes it first of two. It is true as
+// well where there is nobody.
+func (d *Daemon) copyOut(ctx context.Context, since uint64) bool {
+	endpoint, g := d.fleet.peers.Load(), d.fleet.gossip.Load()
+	news, is := d.records.News(since)
+	if endpoint == nil || g == nil || !is || len(news.Delta.Entries) == 0 {
+		return true
+	}
+	peers := peersOf(g, d.Config.Node)
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	if asker := remote.Asker(ctx); asker != "" {
+		peers = slices.DeleteFunc(peers, func(p peer.Peer) bool { return p.Node != asker })
+	}
+	peers = peers[:min(len(peers), 2)]
+	if len(peers) == 0 {
+		return true
+	}
+	within, cancel := context.WithTimeout(ctx, copying)
+	defer cancel()
+	took := make(chan bool, len(peers))
+	for _, p := range peers {
+		go func() { took <- endpoint.Push(within, news.Delta, p) == nil }()
+	}
+	for range peers {
+		if <-took {
+			return true
+		}
+	}
+	return false
 }

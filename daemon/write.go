@@ -38,7 +38,7 @@ func (w writer) Apply(ctx context.Context, obj view.Object, o api.WriteOptions) 
 	if err != nil {
 		return nil, nil, apierrors.NewBadRequest(err.Error())
 	}
-	err = w.alone(ctx, func() error {
+	copied, err := w.alone(ctx, func() error {
 		if warnings, err = w.write(key, obj, o); o.DryRun {
 			result = obj
 		}
@@ -54,33 +54,38 @@ func (w writer) Apply(ctx context.Context, obj view.Object, o api.WriteOptions) 
 		}
 		return nil
 	})
+	if err == nil && !copied {
+		warnings = append(warnings, fmt.Sprintf("only node %s has it so far: no other host has taken a copy in time", w.d.Config.Node))
+	}
 	return result, warnings, err
 }
 
 // alone runs one write: begin in the loop, then the files are read, then end in
 // the loop. No other write comes in between, or its checks would be of things
-// that are about to change.
-func (w writer) alone(ctx context.Context, begin, end func() error) (err error) {
+// that are about to change. Copied is false where another host that seems to be
+// alive did not take a copy in time.
+func (w writer) alone(ctx context.Context, begin, end func() error) (copied bool, err error) {
 	select {
 	case w.d.writes <- struct{}{}:
 		defer func() { <-w.d.writes }()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
+	before := w.d.records.Head(w.d.Config.Node).Seq
 	if e := w.d.do(ctx, func() { err = begin() }); e != nil || err != nil {
-		return cmp.Or(err, e)
+		return false, cmp.Or(err, e)
 	}
 	if err := w.d.reread(ctx); err != nil {
-		return err
+		return false, err
 	}
 	if e := w.d.do(ctx, func() { err = end() }); e != nil || err != nil {
-		return cmp.Or(err, e)
+		return false, cmp.Or(err, e)
 	}
 	// What is answered outlives a kill, also where no file holds it.
 	if err := w.d.store.Flush(); err != nil {
-		return apierrors.NewInternalError(err)
+		return false, apierrors.NewInternalError(err)
 	}
-	return nil
+	return w.d.copyOut(ctx, before), nil
 }
 
 // write checks a write and writes the file.
@@ -180,7 +185,7 @@ func precondition(key manifests.Key, old view.Object, exists bool, obj view.Obje
 
 // Delete removes the object's file. A pod gets the grace that was asked for.
 func (w writer) Delete(ctx context.Context, key manifests.Key, o api.DeleteOptions) (result view.Object, err error) {
-	err = w.alone(ctx, func() error {
+	_, err = w.alone(ctx, func() error {
 		result, err = w.remove(key, o)
 		return err
 	}, func() error {

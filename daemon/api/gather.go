@@ -153,7 +153,24 @@ func newGathering(s *Server) *gathering {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	version := g.own()
 	go g.followOwn(version)
+	go g.followOthers()
 	return g
+}
+
+// followOthers begins with nodes that join while somebody watches.
+func (g *gathering) followOthers() {
+	tick := time.NewTicker(gatherRetry)
+	defer tick.Stop()
+	for {
+		for _, node := range g.s.Nodes.Others() {
+			g.source(node)
+		}
+		select {
+		case <-tick.C:
+		case <-g.ctx.Done():
+			return
+		}
+	}
 }
 
 // own takes this node's events over, and says up to which version of its view.

@@ -277,6 +277,26 @@ func TestEventsAreThoseOfAllNodes(t *testing.T) {
 	}
 }
 
+// TestANodeThatJoinsIsWatchedToo, by those who watch already.
+func TestANodeThatJoinsIsWatchedToo(t *testing.T) {
+	var s street
+	n1 := s.neighbour(t, "n1", nil)
+	s.neighbour(t, "n2", nil)
+	srv := httptest.NewServer(n1)
+	defer srv.Close()
+	defer srv.CloseClientConnections()
+	resp, err := http.Get(srv.URL + "/api/v1/events?watch=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	s.neighbour(t, "n3", nil).View.Apply(happened("n3", "c", 1))
+	var e struct{ Object v1.Event }
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Object.Name != "c" {
+		t.Errorf("watched %s, %v", e.Object.Name, err)
+	}
+}
+
 // TestANodeThatIsSilentIsNamed, and what it had said stays; once it is back, what
 // it has is there, and nothing else.
 func TestANodeThatIsSilentIsNamed(t *testing.T) {
@@ -285,12 +305,13 @@ func TestANodeThatIsSilentIsNamed(t *testing.T) {
 	s.opens(t, "n3", n1) // an address of a node that is hung
 	s.mute["n3"] = true
 	n2.View.Apply(happened("n2", "b", 1), happened("n2", "c", 1))
+	n1.View.Apply(view.Change{Key: manifests.Key{Kind: "Node", Name: "n4"}, Object: &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n4"}}}) // lost
 	srv := httptest.NewServer(n1)
 	defer srv.Close()
 	defer srv.CloseClientConnections()
 	events := srv.URL + "/api/v1/events"
 	names, _, warnings := listed(t, events)
-	if got := fmt.Sprint(names, warnings); got != `[b of n2 x1 c of n2 x1] [299 - "no answer in time from node n3: its events are missing here"]` {
+	if got := fmt.Sprint(names, warnings); got != `[b of n2 x1 c of n2 x1] [299 - "no answer in time from node n3, n4: its events are missing here"]` {
 		t.Errorf("got %s", got)
 	}
 

@@ -17,6 +17,15 @@ import (
 	"github.com/shoal-project/shoal/manifests"
 )
 
+type askerKey struct{}
+
+// Asker is the node that was asked for the write that is carried out, "" for this
+// one. It waits to see the outcome.
+func Asker(ctx context.Context) string {
+	node, _ := ctx.Value(askerKey{}).(string)
+	return node
+}
+
 // Serve carries out a write that another node was asked for.
 func (w *Writer) Serve(from string, rw http.ResponseWriter, r *http.Request) {
 	var in write
@@ -33,7 +42,7 @@ func (w *Writer) Serve(from string, rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, err.Error(), http.StatusBadRequest)
 		return
 	}
-	out := w.carryOut(r.Context(), from, key, in)
+	out := w.carryOut(context.WithValue(r.Context(), askerKey{}, from), from, key, in)
 	code := http.StatusOK
 	if out.Refused != nil {
 		code = int(out.Refused.Code)
