@@ -80,11 +80,12 @@ func unsent(err error) bool {
 // that decides about it, but of a node itself, and of a pod's status, the one
 // that says it.
 func (d *Daemon) homeOf(ctx context.Context, verb remote.Verb, key manifests.Key) (node string, err error) {
+	_, exists := d.view.Get(key)
 	switch {
-	case key.Kind == "Event":
-		return d.Config.Node, nil
-	case key.GroupKind() == workload.KindNode:
+	case key.GroupKind() == workload.KindNode && exists && verb == remote.Apply:
 		return key.Name, nil
+	case key.Kind == "Event" || key.GroupKind() == workload.KindNode: // which is refused
+		return d.Config.Node, nil
 	case verb == remote.ApplyStatus:
 		if o, ok := d.view.Get(key); ok && o.(*v1.Pod).Spec.NodeName != "" {
 			return o.(*v1.Pod).Spec.NodeName, nil

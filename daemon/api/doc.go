@@ -5,6 +5,9 @@
 // Reads come from the view. Writes are decoded, defaulted and validated here
 // and then handed to a Writer, which makes them files. Nothing is kept here.
 //
+// What only one node has (its pods' logs and streams, what is used there, its
+// events) is asked of that node, through Nodes, and answered there by ServeNode.
+//
 // Who may connect to the socket may do everything that root may: run a
 // privileged pod with / mounted. So it belongs to root, and to the group shoal
 // where that exists; members of that group are root in all but name.

@@ -45,6 +45,7 @@ func callingNode(ctx context.Context) string {
 // request on: whoever asks the wrong node is told so.
 func (s *Server) ServeNode(node string, w http.ResponseWriter, r *http.Request) {
 	start := s.Now()
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // as in ServeHTTP
 	t := &tracked{ResponseWriter: w}
 	r = r.WithContext(context.WithValue(r.Context(), callerKey{}, node))
 	s.nodes.ServeHTTP(t, r)

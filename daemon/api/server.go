@@ -177,6 +177,8 @@ func New(c Config) *Server {
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := s.Now()
+	// A stream before it on this connection may have left one.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	t := &tracked{ResponseWriter: w}
 	s.mux.ServeHTTP(t, r)
 	s.access(r, t.code, s.Now().Sub(start))

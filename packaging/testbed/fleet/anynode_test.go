@@ -102,15 +102,15 @@ func TestAnyNodeTakesWrites(t *testing.T) {
 // TestNoUpdateIsLostOverHosts: three hosts count up one number by what they read.
 func TestNoUpdateIsLostOverHosts(t *testing.T) {
 	c := three(t)
-	c.sh("n1", "shoal create cm counter --from-literal=n=0")
+	c.sh("n1", "shoal create cm counter --from-literal=count=0")
 	t.Cleanup(func() { c.try("n1", "shoal delete cm counter --ignore-not-found") })
 	done := make(chan error, 3)
 	for _, host := range []string{"n1", "n2", "n3"} {
 		go func() {
 			_, err := c.try(host, `cd /root; i=0; while [ $i -lt 10 ]; do
 				if shoal get cm counter -o yaml >was 2>why; then
-					n=$(sed -n 's/^  n: "\(.*\)"/\1/p' was)
-					sed "s/^  n: .*/  n: \"$((n+1))\"/" was >next
+					n=$(sed -n 's/^  count: "\(.*\)"/\1/p' was)
+					sed "s/^  count: .*/  count: \"$((n+1))\"/" was >next
 					if shoal replace -f next >/dev/null 2>why; then i=$((i+1)); continue; fi
 				fi
 				grep -qE 'has been modified|not found' why || { cat why; exit 1; }
@@ -123,7 +123,7 @@ func TestNoUpdateIsLostOverHosts(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	c.show([]string{"n1", "n2", "n3"}, "30", "shoal get cm counter -o jsonpath={.data.n}")
+	c.show([]string{"n1", "n2", "n3"}, "30", "shoal get cm counter -o jsonpath={.data.count}")
 }
 
 // TestAnAnsweredWriteOutlivesItsHost: whichever host carried it out loses its power the moment
