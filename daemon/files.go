@@ -53,6 +53,7 @@ func (d *Daemon) accept(set, static manifests.Set) {
 	if published { // until then the record that is taken back may say what the files were
 		d.joining = false
 	}
+	d.dropSuperseded()
 	d.remember()
 	for _, key := range changed {
 		d.reportNotImplemented(key)

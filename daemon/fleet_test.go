@@ -365,6 +365,17 @@ func TestAnAPIWriteOverAnotherHostsFile(t *testing.T) {
 	if got := n2.state("a.yaml"); got != "Stale written over a declaration that is gone" {
 		t.Errorf("the API's copy is shown as %s", got)
 	}
+	n1.write("b.yaml", configMap("x", "a", "edited"))
+	for range 2 {
+		n2.now = n2.now.Add(staleAfter)
+		n2.look()
+	}
+	n1.scan()
+	h.meet()
+	h.says("the file says again what it said when the API wrote over it", "edited")
+	n1.remove("b.yaml")
+	n1.look()
+	h.meet()
 	n2.now = n2.now.Add(settle)
 	n2.put("new")
 	h.meet()

@@ -84,6 +84,44 @@ func (d *Daemon) inForce() []declaration {
 	return objects
 }
 
+// superseded are the objects of which the API wrote a copy over what no file
+// says any more: it was edited, or is gone.
+func (d *Daemon) superseded() (keys []manifests.Key) {
+	for _, c := range d.set.Claims {
+		if of := overrides(c.Object); of != "" && c.Pos.File == d.apiFile(c.Key) && !d.isSaidElsewhere(c.Key, of) {
+			keys = append(keys, c.Key)
+		}
+		for _, p := range c.Shadowed {
+			if p.File != d.apiFile(c.Key) {
+				continue
+			}
+			if copied, _, ok := d.at(p); ok && overrides(copied) != "" && overrides(copied) != digest(c.Declared) {
+				keys = append(keys, c.Key)
+			}
+		}
+	}
+	return keys
+}
+
+// dropSuperseded removes the API's copies that have been superseded for a while:
+// the same content in a file again would bring them back else.
+func (d *Daemon) dropSuperseded() {
+	before := d.superseding
+	d.superseding = make(map[manifests.Key]time.Time)
+	for _, key := range d.superseded() {
+		since, known := before[key]
+		switch {
+		case !known || d.joining || d.set.Unsettled:
+			d.superseding[key] = d.Now()
+		case d.Now().Sub(since) < staleAfter:
+			d.superseding[key] = since
+		default:
+			d.Log.Info("what the API wrote over a file that was edited since is removed", "key", key.String(), "file", d.apiFile(key))
+			d.removeFile(key)
+		}
+	}
+}
+
 // isSaidElsewhere says whether a file of people's on another node declares what
 // has this digest.
 func (d *Daemon) isSaidElsewhere(key manifests.Key, of string) bool {

@@ -21,6 +21,8 @@ type claiming struct {
 	made    map[manifests.Key]bool  // what the API is writing
 	raised  map[manifests.Key]int64 // the generation that an object needs, as another node's content is in force no more
 	stale   map[string]*staleClaim  // by the key's text
+
+	superseding map[manifests.Key]time.Time // API's copies that count no more, and since when
 }
 
 func newClaiming() claiming {
