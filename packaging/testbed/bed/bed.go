@@ -70,6 +70,9 @@ func Up(ctx context.Context, c Config) (*Bed, error) {
 	if err := Collect(ctx); err != nil {
 		return nil, fmt.Errorf("remove dead beds: %w", err)
 	}
+	if err := allowWatches(); err != nil {
+		return nil, fmt.Errorf("let hosts watch files: %w", err)
+	}
 	base := lightBase(c.Packages...)
 	if c.Kind == Full {
 		base = fullBase()
