@@ -30,7 +30,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
 
 # What building and testing needs, besides what the test-bed lists itself (`testbed deps`).
-PACKAGES := ca-certificates git make gcc libc6-dev dpkg-dev debhelper crun conmon catatonit nftables iproute2
+PACKAGES := ca-certificates git make gcc libc6-dev dpkg-dev debhelper crun conmon catatonit nftables iproute2 ansible-core
 
 deps: ## install with apt what is missing, and fetch Go if the machine's is too old
 	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
@@ -73,8 +73,9 @@ KILLS ?= 1000
 chaos: deps deb ## kill shoald KILLS (1000) times over pods that change; about half an hour
 	$(ON_BED) -count 1 -timeout 0 -v ./packaging/testbed/chaos -run Storm -kills $(KILLS)
 
-bench: deps ## Shoal beside crun, systemd-run and podman: the table in docs/benchmarks.md
+bench: deps deb ## Shoal beside crun, systemd-run and podman, and the loss of hosts: the tables in docs/benchmarks.md
 	go run ./packaging/bench
+	$(ON_BED) -count 1 -timeout 60m -v ./packaging/testbed/fleet -run TestFailover -runs 30
 
 arm64: ## build everything for arm64
 	GOARCH=arm64 go build ./...

@@ -51,7 +51,7 @@ func three(t *testing.T) cluster {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.bed == nil {
-		b, err := bed.Up(context.Background(), bed.Config{Hosts: 4})
+		b, err := boot(bed.Config{Hosts: 4})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,6 +66,14 @@ func three(t *testing.T) cluster {
 	t.Cleanup(c.tidy)
 	c.together("n1", "n2", "n3")
 	return c
+}
+
+// boot makes a bed that outlives the test which asked for it: a failure is explained when the test's own context has ended.
+func boot(config bed.Config) (*bed.Bed, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	late := time.AfterFunc(2*patience, func() { cancel(errors.New("the hosts have not booted")) })
+	defer late.Stop()
+	return bed.Up(ctx, config)
 }
 
 // tidy brings a shared cluster back to how it was.
@@ -103,8 +111,7 @@ func needs(t *testing.T, tools ...string) {
 func newBed(t *testing.T, config bed.Config) cluster {
 	t.Helper()
 	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-	// Not the test's own context: that ends before a failure is explained.
-	b, err := bed.Up(context.WithoutCancel(t.Context()), config)
+	b, err := boot(config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 type member struct {
 	Name   string `json:"name"`
 	Status string `json:"status"`
+	Ready  bool   `json:"ready"`
 }
 
 // together waits until each of these hosts has all of them in sight.
@@ -28,11 +29,11 @@ func (c cluster) together(hosts ...string) {
 			}
 			alive := map[string]bool{}
 			for _, m := range list.Members {
-				alive[m.Name] = m.Status == "alive"
+				alive[m.Name] = m.Status == "alive" && m.Ready
 			}
 			for _, other := range hosts {
 				if !alive[other] {
-					return fmt.Errorf("%s is not alive in %s", other, out)
+					return fmt.Errorf("%s is not alive and ready in %s", other, out)
 				}
 			}
 			return nil
