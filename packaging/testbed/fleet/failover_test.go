@@ -40,7 +40,7 @@ func TestFailover(t *testing.T) {
 	c.together(hosts...)
 	const replicas = 6
 	for _, host := range hosts {
-		c.drop(host, "web.yaml", web(replicas))
+		c.drop(host, "web.yaml", workloads(replicas))
 	}
 	var losses []loss
 	for run := range *runs {

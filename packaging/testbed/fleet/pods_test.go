@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// web is a Deployment whose pods leave a lost host after 2 s, and agent a DaemonSet.
-func web(replicas int) string {
+// workloads are the Deployment web, whose pods leave a lost host after 2 s, and the DaemonSet agent.
+func workloads(replicas int) string {
 	return fmt.Sprintf(`apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -74,7 +74,7 @@ func (c cluster) spread(replicas int, hosts ...string) {
 
 func TestWorkloadsAreOneOverAllHosts(t *testing.T) {
 	c := three(t)
-	c.drop("n1", "web.yaml", web(6))
+	c.drop("n1", "web.yaml", workloads(6))
 	c.spread(6, all...)
 	for host, n := range c.scopes("web", all...) {
 		if n != 2 {
@@ -87,7 +87,7 @@ func TestWorkloadsAreOneOverAllHosts(t *testing.T) {
 
 	// The Ansible way: the same file everywhere is the same object, and nothing is replaced for it.
 	for _, host := range all {
-		c.drop(host, "web.yaml", web(6))
+		c.drop(host, "web.yaml", workloads(6))
 	}
 	for _, host := range all {
 		c.until(host, "test $(shoal manifests | grep -c web.yaml) -ge 1")
@@ -96,7 +96,7 @@ func TestWorkloadsAreOneOverAllHosts(t *testing.T) {
 	c.show(all, before, uids)
 
 	for _, host := range all {
-		c.drop(host, "web.yaml", web(3))
+		c.drop(host, "web.yaml", workloads(3))
 	}
 	c.spread(3, all...)
 	for _, host := range all {
