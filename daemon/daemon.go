@@ -95,6 +95,7 @@ type Daemon struct {
 	declarations declarations
 	leftovers    leftovers
 	refusals     refusals
+	deadlines    deadlines
 	strangers    map[string]time.Time // nodes that pods name and nobody knows, and since when
 
 	host     *host
@@ -523,6 +524,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 		if old := olds[i]; c.Key.GroupKind() == podKind && old != nil && (c.Object == nil || c.Object.GetUID() != old.GetUID()) {
 			delete(d.gone, old.GetUID())
 			delete(d.refusals, old.GetUID())
+			delete(d.deadlines, old.GetUID())
 		}
 		d.waiting.notice(c.Key, olds[i], c.Object)
 		again = append(again, d.refold(c.Key, olds[i], c.Object)...)

@@ -88,7 +88,7 @@ func (d *Daemon) runPods() {
 	var wanted []*v1.Pod
 	for _, p := range d.pods() {
 		if !d.gone[p.UID] { // else its steward has yet to forget it
-			wanted = append(wanted, p)
+			wanted = append(wanted, d.byThisClock(p))
 		}
 	}
 	d.agent.Sync(d.leftovers.replace(wanted, d.ended))

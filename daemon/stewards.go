@@ -99,6 +99,14 @@ func (d *Daemon) followMembers() {
 	d.waiting.look = true
 }
 
+// named is an object in words.
+func named(key manifests.Key) string {
+	if key.Namespace == "" {
+		return key.Kind + " " + key.Name
+	}
+	return key.Kind + " " + key.Namespace + "/" + key.Name
+}
+
 // hearsAll says whether the record of each member in sight is known here: what
 // none of these says, nobody says.
 func (d *Daemon) hearsAll() (all bool) {
@@ -114,9 +122,9 @@ func (d *Daemon) mayDecide(key manifests.Key) error {
 	case d.Config.Node:
 		return nil
 	case "":
-		return apierrors.NewServiceUnavailable(fmt.Sprintf("no node decides about %s yet: this one is still hearing from its peers; try again", key))
+		return apierrors.NewServiceUnavailable(fmt.Sprintf("no node decides about %s yet: this one is still hearing from its peers; try again", named(key)))
 	default:
-		return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s decides about %s: ask there", node, key))
+		return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s decides about %s: ask there", node, named(key)))
 	}
 }
 

@@ -49,6 +49,7 @@ type simulated struct {
 	disk    map[string]*record.Record
 	pins    *cluster.Pins
 	running map[types.UID]*v1.Pod // what outlives the daemon
+	lost    bool                  // its disk is new
 }
 
 func newWorld(t *testing.T, seed uint64, n int) *world {
@@ -102,7 +103,7 @@ func (s *simulated) start() {
 		}
 	}
 	d.records = peer.NewSet(peer.SetConfig{
-		Node: s.name, Cluster: "c", Key: ed25519.NewKeyFromSeed(seed[:]), Pins: s.pins, Records: records, Alone: true, Now: now, Changed: d.arrived.add,
+		Node: s.name, Cluster: "c", Key: ed25519.NewKeyFromSeed(seed[:]), Pins: s.pins, Records: records, Alone: !s.lost, Now: now, Changed: d.arrived.add,
 	})
 	d.arrived.take() // its own
 	values, err := d.adoptFound(slices.Collect(maps.Values(s.running)))
@@ -144,7 +145,7 @@ func (s *simulated) crash(power bool) {
 func (s *simulated) look() {
 	var list []steward.Member
 	for _, o := range s.w.nodes {
-		list = append(list, steward.Member{Name: o.name, Alive: o == s || s.sees[o.name], Ready: true})
+		list = append(list, steward.Member{Name: o.name, Alive: o == s || s.sees[o.name], Ready: o.Daemon == nil || o.records.Published()})
 	}
 	s.fleet.list = list
 }
@@ -164,6 +165,26 @@ func (s *simulated) hear(o *simulated) {
 		}
 	}
 	s.takeIn()
+	s.reconcile()
+}
+
+// takeBack has a daemon with a new disk hear everybody and begin to publish.
+func (s *simulated) takeBack() {
+	for _, o := range s.w.alive() {
+		if o != s {
+			s.hear(o)
+		}
+	}
+	s.lost = false
+	s.records.PublishFirst()
+	s.takeIn()
+	values, err := s.adoptFound(slices.Collect(maps.Values(s.running)))
+	if err != nil {
+		s.w.t.Fatal(err)
+	}
+	s.publish(values)
+	s.runPods()
+	s.look()
 	s.reconcile()
 }
 
@@ -287,6 +308,10 @@ func (w *world) alive() (list []*simulated) {
 	return list
 }
 
+func (w *world) node(name string) *simulated {
+	return w.nodes[slices.IndexFunc(w.nodes, func(s *simulated) bool { return s.name == name })]
+}
+
 // step is something that happens to a fleet.
 func (w *world) step() {
 	w.now = w.now.Add(time.Duration(w.rng.IntN(3000)) * time.Millisecond)
@@ -313,7 +338,7 @@ func (w *world) step() {
 		s.unsure()
 		s.reconcile()
 	case n == 18:
-		s.crash(false)
+		s.crash(w.rng.IntN(3) == 0)
 	default:
 		s.reconcile()
 	}
@@ -552,9 +577,20 @@ func TestWhatADeadNodeDecidedGoesOn(t *testing.T) {
 				}
 			}
 
+			if dead.lost = seed%2 == 1; dead.lost {
+				dead.disk = nil
+			}
 			dead.start()
+			if dead.lost {
+				dead.takeBack()
+			}
 			w.settle()
 			w.check(map[string]int{"web": 9, "agents": 3, "bare": 1})
+			for uid, node := range kept { // those of the dead node
+				if w.node(node).running[uid] == nil {
+					t.Errorf("%s does not run on %s any more", uid, node)
+				}
+			}
 			if t.Failed() {
 				t.Fatalf("at the end:\n%s", w)
 			}
