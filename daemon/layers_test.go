@@ -31,6 +31,7 @@ var layers = map[string][]string{
 	"daemon/steward":   {"daemon/record"},
 	"daemon/lease":     {},
 	"daemon/witness":   {"daemon/lease"},
+	"daemon/gate":      {"daemon/lease"},
 	"daemon/nodelife":  {"daemon/workload"},
 	"daemon/shutdown":  {},
 	"daemon/config":    {"daemon/nodelife", "daemon/pressure", "daemon/shutdown"},

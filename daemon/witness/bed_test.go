@@ -22,7 +22,9 @@ type bed struct {
 	wits  []*Witness
 	nets  []*streams
 	dirs  []string
-	boots int
+
+	budget lease.Budget
+	now    func() time.Duration
 }
 
 // streams are one witness' connections, which can be cut.
@@ -74,13 +76,22 @@ func (s *streams) isolate(cut bool) {
 	}
 }
 
-// shortBudget is a budget in a clock that only moves when the test says so.
+// shortBudget is measured by a clock that only moves when the test says so.
 var shortBudget = lease.Default
 
 func newBed(t *testing.T, n int) *bed {
 	t.Helper()
-	b := &bed{t: t}
+	b := &bed{t: t, budget: shortBudget}
 	b.clock.Store(int64(time.Hour))
+	b.now = func() time.Duration { return time.Duration(b.clock.Load()) }
+	b.begin(n)
+	return b
+}
+
+// begin starts n witnesses.
+func (b *bed) begin(n int) {
+	t := b.t
+	t.Helper()
 	var servers []Server
 	for range n {
 		i := b.place()
@@ -97,7 +108,6 @@ func newBed(t *testing.T, n int) *bed {
 			b.stop(i)
 		}
 	})
-	return b
 }
 
 // place makes room for a witness that never was.
@@ -117,8 +127,8 @@ func (b *bed) id(i int) string { return fmt.Sprintf("n%d/%d", i, i) }
 
 func (b *bed) config(i int) Config {
 	return Config{
-		ID: b.id(i), Address: b.nets[i].Addr().String(), Dir: b.dirs[i], Streams: b.nets[i], Budget: shortBudget,
-		Clock: func() time.Duration { return time.Duration(b.clock.Load()) },
+		ID: b.id(i), Address: b.nets[i].Addr().String(), Dir: b.dirs[i], Streams: b.nets[i], Budget: b.budget,
+		Clock: b.now,
 		Log:   slog.New(slog.NewTextHandler(io.Discard, nil)), Election: 400 * time.Millisecond,
 	}
 }
