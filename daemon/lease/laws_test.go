@@ -147,8 +147,11 @@ func TestSomebodyGetsToWorkOnceFailuresEnd(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			m, w := s.begin(t, none)
 			most := 6_000
-			if *deep {
+			switch {
+			case *deep:
 				most = 1_000_000
+			case testing.Short():
+				most = 1_500
 			}
 			n := 0
 			bounds := m.bounds

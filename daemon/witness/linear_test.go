@@ -140,7 +140,11 @@ func TestClaimsAreLinearizableWhileLeadersAreLost(t *testing.T) {
 		defer mu.Unlock()
 		return len(history)
 	}
-	for range 3 {
+	losses := 3
+	if testing.Short() {
+		losses = 1
+	}
+	for range losses {
 		goal := operations() + 60
 		b.eventually("some operations", func() error {
 			if operations() < goal {

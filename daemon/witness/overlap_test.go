@@ -238,6 +238,9 @@ func slices(t *testing.T, n int) (all []gate.Slice) {
 // Three hosts with real lease processes and real cgroups want to run one writer,
 // and lose the witnesses, each other and their lease processes.
 func TestWritersNeverOverlap(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 12 s of real leases")
+	}
 	places := slices(t, 3)
 	b := &bed{t: t, now: gate.Boottime, budget: lease.Budget{
 		Renew: 100 * time.Millisecond, Deadline: 1500 * time.Millisecond, Watchdog: 500 * time.Millisecond, Kill: time.Second, Lease: 3 * time.Second,
