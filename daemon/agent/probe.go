@@ -32,7 +32,7 @@ func (w *worker) probe(probes []pod.Probed) {
 		if e := probe.Of(c, p.Kind).Exec; e != nil {
 			command := w.commands[key]
 			if command == nil {
-				command = w.agent.cfg.Containers.Repeated(w.bundle(c.Name, p.Attempt), pod.ExpandArgs(e.Command, literals(c)))
+				command = w.agent.cfg.Containers.Repeated(w.bundle(c.Name, p.Attempt), string(p.Kind), pod.ExpandArgs(e.Command, literals(c)))
 			}
 			commands[key] = command
 			target.Exec = func(ctx context.Context, _ []string, out io.Writer) (int, error) { return command.Run(ctx, out) }

@@ -94,7 +94,7 @@ func BenchmarkRead(b *testing.B) {
 func BenchmarkExec(b *testing.B) {
 	bed := newBed(b)
 	cfg := bed.run("exec sleep 1000")
-	command := bed.Repeated(cfg.Dir, []string{"true"})
+	command := bed.Repeated(cfg.Dir, "probe", []string{"true"})
 	self := func() (u syscall.Rusage) {
 		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 			b.Fatal(err)

@@ -22,6 +22,7 @@ import (
 type Repeated struct {
 	runtime *Runtime
 	dir     string
+	name    string
 	args    []string
 
 	mu    sync.Mutex // held by a run
@@ -31,9 +32,10 @@ type Repeated struct {
 }
 
 // Repeated is a command for a container that runs, or will. Nothing is done
-// before its first Run.
-func (r *Runtime) Repeated(dir string, args []string) *Repeated {
-	return &Repeated{runtime: r, dir: dir, args: args}
+// before its first Run. Its files are called by its name: what an earlier daemon
+// left of a command of that name is replaced.
+func (r *Runtime) Repeated(dir, name string, args []string) *Repeated {
+	return &Repeated{runtime: r, dir: dir, name: name, args: args}
 }
 
 // Run is [Runtime.Exec] with both outputs going to out, which one goroutine
@@ -68,8 +70,11 @@ func (c *Repeated) prepare() error {
 	if state.Phase != Running {
 		return fmt.Errorf("it is %s", state.Phase)
 	}
-	tmp, err := os.MkdirTemp(c.dir, "exec-")
-	if err != nil {
+	tmp := filepath.Join(c.dir, "exec-"+c.name)
+	if err := os.RemoveAll(tmp); err != nil {
+		return err
+	}
+	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return err
 	}
 	if c.owner, err = writeExecProcess(c.dir, tmp, ExecOptions{Cmd: c.args}); err != nil {

@@ -30,7 +30,7 @@ func TestARepeatedCommandIsAnExec(t *testing.T) {
 		{[]string{"sh", "-c", "exec >&- 2>&-; sleep 0.2; exit 3"}, 3, "", ""},
 		{[]string{"/no/such"}, 0, "", "/no/such"},
 	} {
-		command := b.Repeated(cfg.Dir, c.args)
+		command := b.Repeated(cfg.Dir, "probe", c.args)
 		for range 3 {
 			var out bytes.Buffer
 			begin := time.Now()
@@ -51,8 +51,8 @@ func TestARepeatedCommandIsAnExec(t *testing.T) {
 		}
 	}
 	made, err := filepath.Glob(filepath.Join(cfg.Dir, "exec-*"))
-	if err != nil || len(made) != 6 {
-		t.Errorf("%d directories of 6 commands: %v", len(made), err)
+	if err != nil || len(made) != 1 {
+		t.Errorf("%d directories of 6 commands of one name: %v", len(made), err)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestARepeatedCommandIsAnExec(t *testing.T) {
 func TestARepeatedCommandGoesOnAfterAFailure(t *testing.T) {
 	b := newBed(t)
 	cfg := b.run("sleep 1000")
-	command := b.Repeated(cfg.Dir, []string{"/tmp/late"})
+	command := b.Repeated(cfg.Dir, "probe", []string{"/tmp/late"})
 	if _, err := command.Run(t.Context(), &bytes.Buffer{}); err == nil {
 		t.Fatal("it ran before it was there")
 	}
@@ -77,7 +77,7 @@ func TestARepeatedCommandGoesOnAfterAFailure(t *testing.T) {
 func TestARepeatedCommandEndsWithItsContext(t *testing.T) {
 	b := newBed(t)
 	cfg := b.run("sleep 1000")
-	command := b.Repeated(cfg.Dir, []string{"sh", "-c", "trap '' TERM HUP; echo on; sleep 2000 & sleep 3000"})
+	command := b.Repeated(cfg.Dir, "probe", []string{"sh", "-c", "trap '' TERM HUP; echo on; sleep 2000 & sleep 3000"})
 	for range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
 		begin := time.Now()
@@ -101,7 +101,7 @@ func TestARepeatedCommandEndsWithItsContext(t *testing.T) {
 func TestRunsOfARepeatedCommandMayOverlap(t *testing.T) {
 	b := newBed(t)
 	cfg := b.run("sleep 1000")
-	command := b.Repeated(cfg.Dir, []string{"sh", "-c", "echo $$; exit 5"})
+	command := b.Repeated(cfg.Dir, "probe", []string{"sh", "-c", "echo $$; exit 5"})
 	var all sync.WaitGroup
 	for range 6 {
 		all.Go(func() {
@@ -117,7 +117,7 @@ func TestRunsOfARepeatedCommandMayOverlap(t *testing.T) {
 func TestARepeatedCommandNeedsARunningContainer(t *testing.T) {
 	b := newBed(t)
 	cfg := b.run("sleep 1000")
-	command := b.Repeated(cfg.Dir, []string{"true"})
+	command := b.Repeated(cfg.Dir, "probe", []string{"true"})
 	if _, err := command.Run(t.Context(), &bytes.Buffer{}); err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestARepeatedCommandNeedsARunningContainer(t *testing.T) {
 	if _, err := command.Run(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "it is exited") {
 		t.Errorf("after its end: %v", err)
 	}
-	if _, err := b.Repeated(cfg.Dir, []string{"true"}).Run(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "it is exited") {
+	if _, err := b.Repeated(cfg.Dir, "probe", []string{"true"}).Run(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "it is exited") {
 		t.Errorf("anew: %v", err)
 	}
 }
