@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -13,6 +14,17 @@ const mine = "shoal get configmap mine -o jsonpath='{.data.text}'"
 
 func memo(name, text string) string {
 	return fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: %s}\ndata: {text: %s}\n", name, text)
+}
+
+// restore runs a script on a host when the test has ended.
+func (c cluster) restore(host, script string) {
+	c.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if _, err := c.Host(host).Shell(ctx, script); err != nil {
+			c.Error(err)
+		}
+	})
 }
 
 func TestAHostThatLosesItsStoreTakesItsRecordBack(t *testing.T) {
@@ -59,7 +71,7 @@ func TestAHostThatLeavesIsForgottenAndComesBack(t *testing.T) {
 	c := three(t)
 	c.drop("n3", "mine.yaml", memo("mine", "first"))
 	c.show(trio, "first", mine)
-	t.Cleanup(func() { _, _ = c.try("n3", "systemctl restart shoald") }) // or it stays away
+	c.restore("n3", "systemctl restart shoald") // or it stays away
 	c.sh("n3", "shoal leave")
 	c.until("n1", "shoal members | grep -E '^n3 +left'")
 	c.sh("n2", "shoal node forget n3")
@@ -75,7 +87,7 @@ func TestAHostThatLeavesIsForgottenAndComesBack(t *testing.T) {
 
 func TestAKeyThatOthersMayReadIsNotUsed(t *testing.T) {
 	c := three(t)
-	t.Cleanup(func() { c.sh("n3", "chmod 600 /etc/shoal/cluster.key; systemctl restart shoald") })
+	c.restore("n3", "chmod 600 /etc/shoal/cluster.key; systemctl restart shoald")
 	c.sh("n3", "chmod 644 /etc/shoal/cluster.key; systemctl restart shoald")
 	c.until("n3", "shoal status | grep -q 'PROBLEM.*chmod 0600 /etc/shoal/cluster.key'")
 	c.drop("n3", "mine.yaml", memo("mine", "first"))
