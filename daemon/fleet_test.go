@@ -372,6 +372,8 @@ func TestAnAPIWriteOverAnotherHostsFile(t *testing.T) {
 	}
 	n1.scan()
 	h.meet()
+	n2.look()
+	h.meet()
 	h.says("the file says again what it said when the API wrote over it", "edited")
 	n1.remove("b.yaml")
 	n1.look()
