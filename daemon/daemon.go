@@ -407,6 +407,11 @@ func (d *Daemon) rescan() {
 func (d *Daemon) loop(ctx context.Context) error {
 	tick := time.NewTicker(30 * time.Second) // heals what no event told us of
 	defer tick.Stop()
+	node := time.NewTicker(d.Config.Eviction.NodeStatusUpdateFrequency)
+	defer node.Stop()
+	if !d.fleet.wanted {
+		node.Stop() // nobody waits for it
+	}
 	watchdog := watchdogTicker()
 	defer watchdog.Stop()
 	rest := newRest(d.Log)
@@ -435,6 +440,8 @@ func (d *Daemon) loop(ctx context.Context) error {
 			d.host.check(ctx)
 			d.agent.Refresh(d.tokens.due())
 			notify("STATUS=" + d.summary())
+		case <-node.C:
+			d.publishNode()
 		case <-d.looks.timer.C:
 		case <-watchdog.C:
 			notify("WATCHDOG=1")

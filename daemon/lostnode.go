@@ -35,7 +35,6 @@ type nodes struct {
 	frozen  string
 	look    bool
 	again   time.Time // look again then; zero: when something changes
-	told    time.Time // when this node last looked at itself
 }
 
 // word is what the others' records say of a node.

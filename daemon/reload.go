@@ -52,6 +52,7 @@ func (d *Daemon) reload() {
 	}
 	applied, later := reloadable(changed)
 	d.Config.Labels, d.Config.Eviction.Config = next.Labels, next.Eviction.Config
+	d.nodes.look = true
 	d.host.setUpstreams(next.DNS.Upstreams)
 	d.reloadFleet(next.Join)
 	d.Config.Scheduler = next.Scheduler

@@ -222,7 +222,7 @@ func (s *sim) carryOut(key manifests.Key, out Outcome) {
 			}
 			if p, ok := c.Object.(*v1.Pod); ok && p.Spec.NodeName == "" { // the placement has room for all
 				p = p.DeepCopy()
-				p.Spec.NodeName = cmp.Or(meantFor(p), "n1")
+				p.Spec.NodeName = cmp.Or(meantFor(p), s.room())
 				c.Object = p
 			}
 			s.put(c.Object)
@@ -295,6 +295,31 @@ func (s *sim) setPhase(p *v1.Pod, phase v1.PodPhase) {
 	p = p.DeepCopy()
 	p.Status.Phase, p.Status.Conditions = phase, nil
 	s.put(p)
+}
+
+// room is the first node that is not lost.
+func (s *sim) room() string {
+	for _, name := range []string{"n1", "n2"} {
+		if o, ok := s.objects[nodeKey(name)]; ok && !Unreachable(o.(*v1.Node)) {
+			return name
+		}
+	}
+	return "n1"
+}
+
+func nodeKey(name string) manifests.Key { return manifests.Key{Kind: KindNode.Kind, Name: name} }
+
+// lose is what nodelife makes of a node that is lost, or of one that is back.
+func (s *sim) lose(name string, lost bool) {
+	node := s.objects[nodeKey(name)].(*v1.Node).DeepCopy()
+	node.Spec.Taints = nil
+	node.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue}}
+	if lost {
+		since := metav1.NewTime(s.now)
+		node.Status.Conditions[0].Status = v1.ConditionUnknown
+		node.Spec.Taints = []v1.Taint{{Key: v1.TaintNodeUnreachable, Effect: v1.TaintEffectNoExecute, TimeAdded: &since}}
+	}
+	s.put(node)
 }
 
 // end lets the pods that are being deleted be gone.

@@ -32,6 +32,7 @@ var update = flag.Bool("update", false, "rewrite the expected outputs in testdat
 //	kill N|all [PREFIX]         a person deletes so many pods
 //	forget-unsaved              the daemon was killed before it saved replica sets
 //	gone                        nothing is left of those that are being deleted
+//	lose NODE, find NODE        nobody hears of a node, and its pods are to go elsewhere; it is back
 //	refuse TEXT, admit          admission refuses pods from now on, or does not
 //	after DURATION              time passes
 //	show                        the state
@@ -131,6 +132,10 @@ func (s *sim) step(sections map[string]string, f []string) {
 		}
 	case "gone":
 		s.end()
+	case "lose":
+		s.lose(f[1], true)
+	case "find":
+		s.lose(f[1], false)
 	case "refuse":
 		s.refused = strings.Join(f[1:], " ")
 	case "admit":
