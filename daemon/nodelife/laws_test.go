@@ -91,7 +91,7 @@ func TestLawsHoldWhateverHappens(t *testing.T) {
 			f.now = f.now.Add(wait)
 		}
 	})
-	if gave == 0 || froze == 0 {
+	if (gave == 0 || froze == 0) && !testing.Short() { // with -short there are 20 cases
 		t.Errorf("%d nodes were given up, %d times too few were in sight: the test shows nothing", gave, froze)
 	}
 }

@@ -151,8 +151,9 @@ func last(hash string, all []Edit) (e Edit, is bool) {
 func first(e Edit, all []Edit) Edit {
 	for {
 		var before Edit
+		over := known(e, all)
 		for _, o := range all {
-			if o.Hash == e.Hash && o.Stamp > e.Over && o.Stamp < e.Stamp && (o.Back || !e.Back) && compareEdits(o, before) > 0 {
+			if o.Hash == e.Hash && o.Stamp > over && o.Stamp < e.Stamp && (o.Back || !e.Back) && compareEdits(o, before) > 0 {
 				before = o
 			}
 		}
@@ -161,4 +162,21 @@ func first(e Edit, all []Edit) Edit {
 		}
 		e = before
 	}
+}
+
+// known is the largest stamp of what the maker of an edit knew. Where that is
+// the stamp of a copy which came late (to the maker's own file, say), it says
+// nothing of the edits between the copy and what it is a copy of. Stamps fall
+// with each step from an edit to what it was made over, so this ends.
+func known(e Edit, all []Edit) Stamp {
+	over := e.Over
+	if e.Back {
+		return over // who comes back to a content knew it
+	}
+	for _, o := range all {
+		if o.Stamp == e.Over && o.Stamp < e.Stamp {
+			over = min(over, first(o, all).Stamp)
+		}
+	}
+	return over
 }

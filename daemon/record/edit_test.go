@@ -209,7 +209,7 @@ func TestTheNewestEditWinsEverywhere(t *testing.T) {
 		}
 		f.check(t, &different)
 	})
-	if different == 0 {
+	if different == 0 && !testing.Short() { // with -short there are 20 cases
 		t.Error("never did hosts have different contents: the test shows nothing")
 	}
 }

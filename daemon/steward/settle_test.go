@@ -252,7 +252,7 @@ func TestStewardsThatActAtOnceSettleTheSameWay(t *testing.T) {
 			}
 		}
 	})
-	if contested == 0 {
+	if contested == 0 && !testing.Short() { // with -short there are 20 cases
 		t.Error("never did two nodes decide at once: the test shows nothing")
 	}
 }
