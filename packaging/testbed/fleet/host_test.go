@@ -107,9 +107,10 @@ func needs(t *testing.T, tools ...string) {
 	}
 }
 
-// newBed boots hosts for one test alone.
+// newBed boots hosts for one test alone, which runs beside others of that kind.
 func newBed(t *testing.T, config bed.Config) cluster {
 	t.Helper()
+	t.Parallel()
 	config.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	b, err := boot(config)
 	if err != nil {
