@@ -324,3 +324,18 @@ func (f *edited) knowsMore(host string, edit int) bool {
 	}
 	return false
 }
+
+// TestWhoPutsOldCopiesWinsNothing: n3 has heard of nobody and puts two old copies, one after the other. The second was made
+// after the stamp of the first, and is no new edit for it: n2's, which was made of the same content, is in force.
+func TestWhoPutsOldCopiesWinsNothing(t *testing.T) {
+	a, b, c := ContentHash(text("a")), ContentHash(text("b")), ContentHash(text("c"))
+	known := []Edit{{Hash: a, Stamp: 3}, {Hash: b, Stamp: 16, Over: 3}, {Hash: c, Stamp: 25, Over: 16}}
+	claims := map[string]Claim{
+		"n1": {Declared: text("b"), Edited: 16, History: known[:2]},
+		"n2": {Declared: text("c"), Edited: 25, History: known},
+		"n3": {Declared: text("b"), Edited: 26, History: []Edit{{Hash: a, Stamp: 17}, {Hash: b, Stamp: 26, Over: 17}}},
+	}
+	if node, _ := Winner(claims); node != "n2" {
+		t.Errorf("%s wins, want n2, whose edit is the newest", node)
+	}
+}
