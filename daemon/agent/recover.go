@@ -203,6 +203,9 @@ func (w *worker) reattach(ctx context.Context) {
 	}
 	ips, err := w.job().attach(ctx, w.sandbox)
 	if err != nil {
+		if !w.sandbox.Alive() {
+			return // it ended meanwhile, and is made anew
+		}
 		w.complain(ctx, "can't repair a pod's network", "err", err)
 		return
 	}

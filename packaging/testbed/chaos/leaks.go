@@ -19,6 +19,7 @@ type Pod struct {
 	Over            bool     // it ended, Succeeded or Failed: its logs and its directory stay, nothing else
 	HostNetwork     bool
 	HostPorts       []string // "tcp 30080"
+	Env             string   // what its containers were started with, among others; "": anything
 }
 
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
@@ -28,6 +29,7 @@ type Container struct {
 	Pod    string // NAMESPACE/NAME
 	Name   string
 	Number string // of the run, which is the restart count
+	Env    string // what it must have been started with
 	Conmon Process
 	Init   Process // zero: it has ended and conmon is about to
 }
@@ -152,7 +154,7 @@ func (c *check) findContainers() {
 			c.say("%v: container %s of pod %s runs twice", p, m[1], pod)
 		}
 		names[m[3]+m[1]] = true
-		found := Container{Pod: pod.String(), Name: m[1], Number: m[2], Conmon: p}
+		found := Container{Pod: pod.String(), Name: m[1], Number: m[2], Env: pod.Env, Conmon: p}
 		for _, child := range c.byPID {
 			if child.Parent == p.PID && path.Base(child.Cgroup) == m[1] {
 				found.Init = child
@@ -371,8 +373,11 @@ func (c *check) missing() {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.live)) {
-		if c.live[id].Init.PID == 0 {
-			c.say("pod %s: container %s has no process", c.live[id].Pod, c.live[id].Name)
+		switch l := c.live[id]; {
+		case l.Init.PID == 0:
+			c.say("pod %s: container %s has no process", l.Pod, l.Name)
+		case l.Env != "" && !slices.Contains(l.Init.Env, l.Env):
+			c.say("pod %s: container %s runs without %s", l.Pod, l.Name, l.Env)
 		}
 	}
 }

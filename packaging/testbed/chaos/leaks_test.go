@@ -80,6 +80,13 @@ func TestPlantedLeaksAreCaught(t *testing.T) {
 	if left := without(h.look()); len(left) > 0 {
 		t.Fatalf("before anything is planted: %q", left)
 	}
+	t.Run("container of an earlier file", func(t *testing.T) {
+		later := pods[0]
+		later.Env = "EDIT=1"
+		if got := Leaks(h.look(), []Pod{later}); !slices.Contains(got, "pod default/planted: container main runs without EDIT=1") {
+			t.Errorf("got %q", got)
+		}
+	})
 	for _, p := range plants {
 		t.Run(p.name, func(t *testing.T) {
 			h := host{h.Host, t}

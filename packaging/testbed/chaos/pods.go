@@ -93,6 +93,6 @@ func (f *file) yaml() string {
 // pod is what must be there while the file is.
 func (f *file) pod() Pod {
 	p := f.want
-	p.Namespace, p.Name = "default", f.name
+	p.Namespace, p.Name, p.Env = "default", f.name, fmt.Sprintf("EDIT=%d", f.edit)
 	return p
 }
