@@ -177,6 +177,48 @@ func testCut(t *testing.T, b *Bed) {
 	if err := b.Cut(t.Context(), "n9"); err == nil {
 		t.Error("cutting an unknown host is no error")
 	}
+	testTrouble(t, b)
+}
+
+// A packet that is lost on one way alone is told from one that is not by who counts it.
+func testTrouble(t *testing.T, b *Bed) {
+	hears := func(to, from string) bool {
+		r, err := b.Host(from).Exec(t.Context(), nil, "sh", "-c", `ip neigh flush dev host0; ping -c1 -W1 "$1" >/dev/null`, "sh", b.Host(to).Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Exit == 0
+	}
+	if err := b.Disturb(t.Context(), Trouble{[]string{"n1"}, []string{"n2"}, 100}); err != nil {
+		t.Fatal(err)
+	}
+	count := func() string {
+		return shell(t, b.Host("n1"), `awk '$1 ~ /^host0:/ { print $3 }' /proc/net/dev`)
+	}
+	before := count()
+	if hears("n1", "n2") { // the question arrives, the answer does not
+		t.Error("n1 is heard by n2")
+	}
+	if count() == before {
+		t.Error("n1 does not hear n2 either")
+	}
+	if !hears("n1", "n3") || !hears("n3", "n2") {
+		t.Error("others are disturbed too")
+	}
+	if err := b.Disturb(t.Context(), Trouble{[]string{"n1", "n2"}, []string{"n1", "n2"}, 50}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.Host("n1").Exec(t.Context(), nil, "ping", "-q", "-c100", "-i0.01", "-W1", b.Host("n2").Addr().String())
+	if err != nil || !strings.Contains(r.Stdout, "% packet loss") || strings.Contains(r.Stdout, " 0% packet loss") || strings.Contains(r.Stdout, " 100% packet loss") {
+		t.Errorf("of half the packets: %v %s", err, r.Stdout)
+	}
+	if err := b.Disturb(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "undisturbed", func() bool { return hears("n1", "n2") })
+	if err := b.Disturb(t.Context(), Trouble{[]string{"n1"}, []string{"n9"}, 20}); err == nil {
+		t.Error("disturbing an unknown host is no error")
+	}
 }
 
 func testScope(t *testing.T, h *Host) {

@@ -51,6 +51,7 @@ func serveControl(l net.Listener, w *world) error {
 		}
 	}
 	do("/cut", func(_ context.Context, hosts []string) error { return w.cut(hosts) })
+	do("/disturb", func(_ context.Context, troubles []string) error { return w.disturb(troubles) })
 	do("/kill", each(func(ctx context.Context, m machine) error { return m.powerCut(ctx) }))
 	do("/start", each(func(_ context.Context, m machine) error { return m.start() }))
 	mux.HandleFunc("GET /hosts", func(rw http.ResponseWriter, _ *http.Request) {

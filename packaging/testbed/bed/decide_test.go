@@ -38,6 +38,30 @@ func TestCutRulesDropBothDirectionsBetweenParts(t *testing.T) {
 	}
 }
 
+func TestTroublesSurviveTheirTextAndDropOneWay(t *testing.T) {
+	lossy, cut := Trouble{[]string{"n1", "n2"}, []string{"n3"}, 20}, Trouble{[]string{"n3"}, []string{"n1"}, 100}
+	for text, want := range map[string]Trouble{"n1,n2>n3:20": lossy, "n3>n1:100": cut} {
+		if got, err := parseTrouble(text); err != nil || got.String() != want.String() {
+			t.Errorf("%q is %v, %v; want %v", text, got, err, want)
+		}
+	}
+	for _, bad := range []string{"", "n1", "n1>n2", "n1>n2:0", "n1>n2:101", "n1>n2:all"} {
+		if got, err := parseTrouble(bad); err == nil {
+			t.Errorf("%q is %v", bad, got)
+		}
+	}
+	const head = "table bridge trouble\ndelete table bridge trouble\n"
+	if got := troubleRules(nil); got != head {
+		t.Errorf("no trouble: %s", got)
+	}
+	want := head + "table bridge trouble {\n\tchain forward {\n\t\ttype filter hook forward priority 1\n" +
+		"\t\tiifname { \"vb-n1\", \"vb-n2\" } oifname { \"vb-n3\" } numgen random mod 100 < 20 drop\n" +
+		"\t\tiifname { \"vb-n3\" } oifname { \"vb-n1\" } drop\n\t}\n}\n"
+	if got := troubleRules([]Trouble{lossy, cut}); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestAptSourceCountsOnlyWithTheSuiteItself(t *testing.T) {
 	for text, want := range map[string]bool{
 		"Types: deb\nURIs: http://x\nSuites: bookworm bookworm-updates\n": true,
