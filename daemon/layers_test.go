@@ -32,6 +32,8 @@ var layers = map[string][]string{
 	"daemon/lease":     {},
 	"daemon/witness":   {"daemon/lease"},
 	"daemon/gate":      {"daemon/lease"},
+	"daemon/tenure":    {"daemon/lease", "daemon/gate"},
+	"daemon/warden":    {"daemon/lease", "daemon/gate", "daemon/tenure", "daemon/witness", "daemon/cluster"},
 	"daemon/nodelife":  {"daemon/workload"},
 	"daemon/shutdown":  {},
 	"daemon/config":    {"daemon/nodelife", "daemon/pressure", "daemon/shutdown"},
@@ -75,9 +77,12 @@ var layers = map[string][]string{
 		"daemon/podsecurity", "daemon/identity", "daemon/token",
 		"daemon/credential", "daemon/pressure", "daemon/placement", "daemon/shutdown", "daemon/logind",
 		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip", "daemon/nodelife",
+		"daemon/lease", "daemon/gate", "daemon/tenure",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
-	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure", "daemon/cluster"},
+	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure", "daemon/cluster", "daemon/tenure"},
+	// Not a mode of shoald: it has 5 MB so, and 32 MB with what shoald links.
+	"cmd/shoal-lease": {"daemon/warden", "daemon/gate", "daemon/lease", "daemon/tenure"},
 }
 
 // impure are imports that a pure package must not have, with the reason.
