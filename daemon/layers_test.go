@@ -57,6 +57,7 @@ var layers = map[string][]string{
 	"daemon/idmap":      {}, // a leaf of two system calls
 	"daemon/logind":     {},
 	"proxy/podnet":      {},
+	"proxy/podcidr":     {},
 	"dnsd":              {},
 	"daemon/stats":      {},
 	"daemon/metrics":    {"daemon/stats"},
@@ -92,7 +93,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload", "proxy/podcidr"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)
