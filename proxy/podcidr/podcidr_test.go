@@ -221,7 +221,7 @@ func (w *world) agree(t *rapid.T) {
 
 func TestWhoWasFirstKeepsItsRangeWhoeverJoins(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		first := Claim{Node: "first", CIDR: prefix("10.244.3.0/24"), Since: 10}
+		first := Claim{Node: "the first", CIDR: prefix("10.244.3.0/24"), Since: 10}
 		var others []Claim
 		for i := range rapid.IntRange(1, 20).Draw(t, "others") {
 			others = append(others, Claim{Node: fmt.Sprint("n", i), Since: rapid.Int64Range(11, 99).Draw(t, "since"),
@@ -231,4 +231,15 @@ func TestWhoWasFirstKeepsItsRangeWhoeverJoins(t *testing.T) {
 			t.Fatalf("%v gives way to %v", first, to)
 		}
 	})
+}
+
+func TestAConfiguredRangeComesBeforeOlderClaims(t *testing.T) {
+	fixed := Claim{Node: "b", CIDR: prefix("10.244.3.0/24"), Since: 99, Fixed: true}
+	claimed := Claim{Node: "a", CIDR: prefix("10.244.3.0/24"), Since: 1}
+	if _, loses := Loses(fixed, []Claim{claimed}); loses {
+		t.Error("the configured range gives way")
+	}
+	if to, loses := Loses(claimed, []Claim{fixed}); !loses || to != fixed {
+		t.Error("the claimed range does not give way to the configured one")
+	}
 }
