@@ -77,8 +77,9 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 	return binDir, nil
 })
 
-// newHost boots a host, with shoald built from this tree.
-func newHost(t *testing.T) host {
+// needs skips a test where the machine can't boot hosts.
+func needs(t *testing.T) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: hosts are booted")
 	}
@@ -87,6 +88,11 @@ func newHost(t *testing.T) host {
 			t.Skipf("%v: `go run ./packaging/testbed deps` installs it", err)
 		}
 	}
+}
+
+// newHost boots a host, with shoald built from this tree.
+func newHost(t *testing.T) host {
+	needs(t)
 	bin, err := programs()
 	if err != nil {
 		t.Fatal(err)
