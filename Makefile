@@ -25,7 +25,7 @@ UNITS = $$(go list ./... | grep -v /packaging/testbed)
 # Everything with goroutines of our own. The CLI has none, and its dependencies take minutes to build with -race.
 RACY = $$(go list ./... | grep -v -e /packaging/testbed -e /cmd/shoal$$)
 
-.PHONY: help deps build check test test-full chaos bench arm64 fuzz deb install demo clean
+.PHONY: help deps build check test test-full chaos storm bench arm64 fuzz deb install demo clean
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile
 
@@ -67,11 +67,16 @@ test-full: test ## test, then what takes long: all rounds with the race detector
 	CGO_ENABLED=1 go test -race -timeout 60m -skip '^TestMemory' $(RACY)
 	SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m -run TestFullHosts ./packaging/testbed/bed
 	SHOAL_FULL_HOST=1 SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m -run "TestUnderMemoryPressure|TestTheStaticPolicy" ./packaging/testbed/enforce
-	$(ON_BED) -count 1 -timeout 30m ./packaging/testbed/chaos -run Storm -kills 200
+	$(ON_BED) -count 1 -timeout 30m ./packaging/testbed/chaos -run TestStorm -kills 200
+	$(ON_BED) -count 1 -timeout 30m ./packaging/testbed/chaos -run FleetStorm -for 10m -shoald.race
+
+FOR ?= 30m
+chaos: deps deb ## break five hosts that are one cluster, in all ways, for FOR (30m)
+	$(ON_BED) -count 1 -timeout 0 -v ./packaging/testbed/chaos -run FleetStorm -for $(FOR)
 
 KILLS ?= 1000
-chaos: deps deb ## kill shoald KILLS (1000) times over pods that change; about half an hour
-	$(ON_BED) -count 1 -timeout 0 -v ./packaging/testbed/chaos -run Storm -kills $(KILLS)
+storm: deps deb ## kill shoald KILLS (1000) times over pods of one host that change; about half an hour
+	$(ON_BED) -count 1 -timeout 0 -v ./packaging/testbed/chaos -run TestStorm -kills $(KILLS)
 
 bench: deps deb ## Shoal beside crun, systemd-run and podman, and the loss of hosts: the tables in docs/benchmarks.md
 	go run ./packaging/bench

@@ -5,7 +5,17 @@
 // compares that with the pods that should run. Neither asks shoald, nor uses its code: names and places are written down
 // here a second time.
 //
-//	go test ./packaging/testbed/chaos                              # 25 kills
-//	go test ./packaging/testbed/chaos -run Storm -kills 200        # the long run
-//	go test ./packaging/testbed/chaos -run Storm -seed 1234        # a run again, as far as time allows
+//	go test ./packaging/testbed/chaos                              # 25 kills, and 3 rounds over five hosts
+//	go test ./packaging/testbed/chaos -run TestStorm -kills 200    # the long run on one host
+//	go test ./packaging/testbed/chaos -run TestStorm -seed 1234    # a run again, as far as time allows
+//
+// Over several hosts (TestFleetStorm) it goes by rounds. [Draw] plans one from a seed: cuts, one-way cuts and lost packets
+// between hosts, daemons that stand still or are killed, hosts without power, and meanwhile edits of files and writes through
+// the API on any host. Then all is healed, and the hosts are looked at until nothing is amiss: all hosts' views are the same
+// ([Disagreements]), the pods are those that Kubernetes' rules ask for ([View.Amiss]), each host runs just these ([Leaks]),
+// and every write that was answered is in force, or one that came later ([History.Lost]). In gentle rounds no pod may move.
+//
+//	go test ./packaging/testbed/chaos -run FleetStorm -for 30m -seed 1234
+//
+// Light hosts share the machine's clock, so clocks do not jump; nor does the kernel delay packets (no netem).
 package chaos

@@ -44,7 +44,10 @@ type host struct {
 	t *testing.T
 }
 
-var race = flag.Bool("shoald.race", false, "build shoald with the race detector")
+var (
+	race  = flag.Bool("shoald.race", false, "build shoald with the race detector")
+	built = flag.String("shoald.dir", "", "where shoald and shoal are that are built already")
+)
 
 // binDir is where programs are built; it ends with the tests.
 var binDir string
@@ -63,6 +66,9 @@ func TestMain(m *testing.M) {
 
 // programs builds shoald and shoal from this tree, once.
 var programs = sync.OnceValues(func() (dir string, err error) {
+	if *built != "" {
+		return *built, nil
+	}
 	for _, name := range []string{"shoald", "shoal"} {
 		args, cgo := []string{"build", "-o", binDir}, "CGO_ENABLED=0"
 		if *race && name == "shoald" {
