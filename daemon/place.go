@@ -167,19 +167,21 @@ func (d *Daemon) placementSees() *placement.Cluster {
 }
 
 // reachable is a node as pods are placed on it: on one that is not in sight, or
-// on its way out, none is. (Kubernetes' node lifecycle controller taints it so.)
+// on its way out, only those are that would stay there if it is lost. (Kubernetes'
+// node lifecycle controller taints it so, NoExecute after a while.)
 func (d *Daemon) reachable(n *v1.Node) *v1.Node {
 	for _, m := range d.stewards.members {
 		if m.Name == n.Name && m.Alive && !m.Leaving {
 			return n
 		}
 	}
-	taint := v1.Taint{Key: v1.TaintNodeUnreachable, Effect: v1.TaintEffectNoSchedule}
-	if slices.ContainsFunc(n.Spec.Taints, func(t v1.Taint) bool { return t.MatchTaint(&taint) }) {
-		return n
-	}
 	n = n.DeepCopy()
-	n.Spec.Taints = append(n.Spec.Taints, taint)
+	for _, effect := range []v1.TaintEffect{v1.TaintEffectNoSchedule, v1.TaintEffectNoExecute} {
+		taint := v1.Taint{Key: v1.TaintNodeUnreachable, Effect: effect}
+		if !slices.ContainsFunc(n.Spec.Taints, func(t v1.Taint) bool { return t.MatchTaint(&taint) }) {
+			n.Spec.Taints = append(n.Spec.Taints, taint)
+		}
+	}
 	return n
 }
 

@@ -1,6 +1,8 @@
 package placement
 
 import (
+	"slices"
+
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
@@ -95,8 +97,26 @@ func (q *query) wants(n *node) bool {
 }
 
 func (q *query) tolerates(n *node) bool {
-	return len(n.Spec.Taints) == 0 || tolerated(n.Spec.Taints, q.tolerations, func(t *v1.Taint) bool {
+	if len(n.Spec.Taints) == 0 {
+		return true
+	}
+	return !q.outstays(n) && tolerated(n.Spec.Taints, q.tolerations, func(t *v1.Taint) bool {
 		return t.Effect == v1.TaintEffectNoSchedule || t.Effect == v1.TaintEffectNoExecute
+	})
+}
+
+// outstays says whether a node is lost, or does not work, for longer than the pod
+// would stay there. The scheduler takes no notice of tolerationSeconds: there, a
+// pod that tolerates the taints' NoSchedule for ever and their NoExecute for a
+// while is put onto a dead node, driven out, and put there again.
+func (q *query) outstays(n *node) bool {
+	return slices.ContainsFunc(n.Spec.Taints, func(t v1.Taint) bool {
+		if t.Effect != v1.TaintEffectNoExecute || t.Key != v1.TaintNodeUnreachable && t.Key != v1.TaintNodeNotReady {
+			return false
+		}
+		// The first that matches counts, as when the taint drives pods out.
+		by := slices.IndexFunc(q.tolerations, func(o v1.Toleration) bool { return o.ToleratesTaint(klog.Logger{}, &t, false) })
+		return by >= 0 && q.tolerations[by].TolerationSeconds != nil
 	})
 }
 
