@@ -70,9 +70,11 @@ func (d *Daemon) claim(o declaration, claims map[string]record.Claim) record.Cla
 		})
 		c.Edited, c.History = e.Stamp, record.History(e, claims)
 	}
-	if c.Born = record.Born(claims); c.Born == 0 {
-		c.Born = d.clock.Now()
+	born := record.Born(claims)
+	if born == 0 {
+		born = d.clock.Now()
 	}
+	c = c.BornAt(born, old)
 	c.Generation = d.generation(o.Key, c, claims)
 	return c
 }

@@ -180,10 +180,11 @@ func (d *Daemon) reconcileOne(key manifests.Key) (pods bool) {
 func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 	return workload.Cluster{
 		Objects: d.view, Now: now, Chance: uint64(d.clock.Now()),
-		UID:   func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
-		Filed: func(key manifests.Key) bool { return d.declarations.filed[key] },
-		Gone:  d.isGone,
-		Bound: d.isDeclaredThere,
+		UID:    func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
+		Filed:  func(key manifests.Key) bool { return d.declarations.filed[key] },
+		Former: func(key manifests.Key) []types.UID { return d.declarations.former[key] },
+		Gone:   d.isGone,
+		Bound:  d.isDeclaredThere,
 		Admit: func(p *v1.Pod) error {
 			if why := d.lacksAccount(p); why != "" {
 				return forbidden(podKey(p), why)

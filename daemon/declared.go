@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/view"
@@ -20,6 +21,8 @@ type declarations struct {
 	pods  map[manifests.Key]json.RawMessage // the content in force of each pod
 	look  map[manifests.Key]bool            // pods to decide about
 	filed map[manifests.Key]bool            // objects that some node's files declare, other than those the API wrote
+	// The UIDs that objects had on hosts that did not know them to be older.
+	former map[manifests.Key][]types.UID
 }
 
 func (s *declarations) decideOn(keys ...manifests.Key) {
@@ -38,6 +41,7 @@ func (d *Daemon) foldOne(key manifests.Key) (view.Object, error) {
 		return nil, err
 	}
 	d.noteFiled(key, e.Claims)
+	d.noteFormer(key, e.Claims)
 	if key.GroupKind() == podKind {
 		if err := d.noteDeclared(key, e.Claims); err != nil {
 			return nil, err
@@ -69,6 +73,17 @@ func (d *Daemon) noteFiled(key manifests.Key, claims map[string]record.Claim) {
 			d.declarations.filed = make(map[manifests.Key]bool)
 		}
 		d.declarations.filed[key] = true
+	}
+}
+
+// noteFormer keeps which UIDs an object had before hosts that had declared it met.
+func (d *Daemon) noteFormer(key manifests.Key, claims map[string]record.Claim) {
+	delete(d.declarations.former, key)
+	for _, born := range record.Births(claims) {
+		if d.declarations.former == nil {
+			d.declarations.former = make(map[manifests.Key][]types.UID)
+		}
+		d.declarations.former[key] = append(d.declarations.former[key], view.UID(key, born))
 	}
 }
 

@@ -268,22 +268,27 @@ func (w *world) settle() {
 			w.t.Fatalf("no rest after %d rounds:\n%s", round, w)
 		}
 		before := w.heads()
-		w.now = w.now.Add(5 * time.Second)
-		for _, s := range w.alive() {
-			s.look()
-			s.unsure()
-			s.reconcile()
-			s.run()
-			for _, o := range w.alive() {
-				if o != s {
-					s.hear(o)
-				}
-			}
-		}
+		w.round()
 		if quiet++; w.heads() != before {
 			quiet = 0
 		} else {
 			w.now = w.now.Add(refusedFor)
+		}
+	}
+}
+
+// round has everybody look, run what is to run, and hear everybody that it sees.
+func (w *world) round() {
+	w.now = w.now.Add(5 * time.Second)
+	for _, s := range w.alive() {
+		s.look()
+		s.unsure()
+		s.reconcile()
+		s.run()
+		for _, o := range w.alive() {
+			if o != s && s.sees[o.name] {
+				s.hear(o)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"slices"
 )
 
 // Claim is the value of an entry in section Claims: one object as a file of
@@ -16,6 +17,10 @@ type Claim struct {
 	Line     int             `json:"line,omitempty"`
 	Edited   Stamp           `json:"edited"` // when the content was seen to change: the newest edit wins
 	Born     Stamp           `json:"born"`   // since when the object exists without a break; part of its UID
+	// Merged is since when the object existed on this node, before it heard that it
+	// is older than that: at most the last eight of these. What was made there is of
+	// the same object, with another UID of it.
+	Merged []Stamp `json:"merged,omitempty"`
 	// Generation counts the edits of anything but metadata, from 1; 0 in records of versions that did not count.
 	Generation int64 `json:"generation,omitempty"`
 	// History is the last contents of the object, by stamp, the claim's own among
@@ -122,6 +127,45 @@ func Born(claims map[string]Claim) Stamp {
 	return born
 }
 
+// Births are since when the object existed on nodes that did not know it to be
+// older (Born), in order. Hosts that declare an object before they meet make it
+// twice.
+func Births(claims map[string]Claim) (births []Stamp) {
+	born := Born(claims)
+	for _, c := range Counting(claims) {
+		for _, b := range append(slices.Clone(c.Merged), c.Born) {
+			if b != 0 && b != born && !slices.Contains(births, b) {
+				births = append(births, b)
+			}
+		}
+	}
+	slices.Sort(births)
+	return births
+}
+
+// maxMerged is how many births a claim remembers: who was made when its host was
+// cut off that often has been looked at since.
+const maxMerged = 8
+
+// merged is what a claim remembers that was born, and is now older than that.
+func merged(before []Stamp, was, born Stamp) []Stamp {
+	if was == 0 || was == born || slices.Contains(before, was) {
+		return before
+	}
+	before = append(slices.Clone(before), was)
+	return before[max(0, len(before)-maxMerged):]
+}
+
+// BornAt is the claim, of an object that exists since born, given what the node
+// claimed of it before.
+func (c Claim) BornAt(born Stamp, old Claim) Claim {
+	c.Born, c.Merged = born, old.Merged
+	if old.Declared != nil || old.Sealed != nil {
+		c.Merged = merged(old.Merged, old.Born, born)
+	}
+	return c
+}
+
 // Generation is the object's: the largest of the claims of what is in force, and
 // more than that of any other content. Whoever edits counts on from what all
 // nodes say.
@@ -166,9 +210,14 @@ func TakenBack(before, made json.RawMessage) json.RawMessage {
 	if old.Declared == nil && old.Sealed == nil {
 		old.Born = 0
 	}
+	wasBorn := c.Born
 	if old.Born != 0 && old.Born < c.Born || c.Born == 0 {
 		c.Born = old.Born
 	}
+	for _, b := range append(c.Merged, wasBorn, old.Born) {
+		old.Merged = merged(old.Merged, b, c.Born)
+	}
+	c.Merged = old.Merged
 	switch {
 	case bytes.Equal(old.Declared, c.Declared) && bytes.Equal(old.Sealed, c.Sealed):
 		c.Edited, c.History, c.SealedHistory = old.Edited, old.History, old.SealedHistory

@@ -29,7 +29,7 @@ type fleet struct {
 func (c Cluster) daemonSet(ds *apps.DaemonSet) (out Outcome) {
 	f := &fleet{c: c, out: &out, ds: ds.DeepCopy(), pods: make(map[string][]*v1.Pod), done: make(map[string]bool)}
 	f.nodes = list[*v1.Node](c, KindNode, "")
-	owned := claim(c, &out, ds, KindDaemonSet, selectorOf(ds.Spec.Selector), list[*v1.Pod](c, KindPod, ds.Namespace))
+	owned := claim(c, &out, ds, selectorOf(ds.Spec.Selector), list[*v1.Pod](c, KindPod, ds.Namespace))
 	slices.SortFunc(owned, byAge)
 	for _, p := range owned {
 		if ended := p.Status.Phase == v1.PodFailed || p.Status.Phase == v1.PodSucceeded; ended && p.DeletionTimestamp != nil {

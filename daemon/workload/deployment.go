@@ -29,7 +29,7 @@ type rollout struct {
 // changing the template.
 func (c Cluster) deployment(d *apps.Deployment) (out Outcome) {
 	r := &rollout{c: c, out: &out, d: d.DeepCopy(), before: make(map[*apps.ReplicaSet]*apps.ReplicaSet)}
-	owned := claim(c, &out, d, KindReplicaSet, selectorOf(d.Spec.Selector), list[*apps.ReplicaSet](c, KindReplicaSet, d.Namespace))
+	owned := claim(c, &out, d, selectorOf(d.Spec.Selector), list[*apps.ReplicaSet](c, KindReplicaSet, d.Namespace))
 	slices.SortFunc(owned, byAge)
 	for _, rs := range owned {
 		own := rs.DeepCopy()
@@ -233,7 +233,7 @@ func (r *rollout) oldPods() bool {
 	return slices.ContainsFunc(list[*v1.Pod](r.c, KindPod, r.d.Namespace), func(p *v1.Pod) bool {
 		ref := metav1.GetControllerOf(p)
 		return ref != nil && p.Status.Phase != v1.PodFailed && p.Status.Phase != v1.PodSucceeded &&
-			slices.ContainsFunc(r.old, func(rs *apps.ReplicaSet) bool { return rs.UID == ref.UID })
+			slices.ContainsFunc(r.old, func(rs *apps.ReplicaSet) bool { return r.c.owns(rs, ref) })
 	})
 }
 

@@ -37,7 +37,7 @@ func (f *fleet) history() (old []*apps.ControllerRevision) {
 	}
 	var current []*apps.ControllerRevision
 	next := int64(1)
-	for _, r := range claim(f.c, f.out, ds, KindControllerRevision, selectorOf(ds.Spec.Selector), list[*apps.ControllerRevision](f.c, KindControllerRevision, ds.Namespace)) {
+	for _, r := range claim(f.c, f.out, ds, selectorOf(ds.Spec.Selector), list[*apps.ControllerRevision](f.c, KindControllerRevision, ds.Namespace)) {
 		if bytes.Equal(r.Data.Raw, patch) {
 			current = append(current, r)
 			continue

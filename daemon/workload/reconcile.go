@@ -45,9 +45,12 @@ type Cluster struct {
 	Chance  uint64                        // another one in each call: names of new pods come from it
 	UID     func(manifests.Key) types.UID // mints a new object's UID
 	Filed   func(manifests.Key) bool      // a file declares that object: no controller takes it over
-	Admit   func(*v1.Pod) error           // fills in what a new pod has from other objects, or says why it may not be; nil admits all
-	Gone    func(*v1.Pod) bool            // nothing of that pod is left on its host, or no host has it
-	Bound   func(*v1.Pod) bool            // whoever declared that pod named its node; nil: of none
+	// Former are the UIDs that a declared object had on hosts that did not know it
+	// to be older than they had seen it; nil: none has.
+	Former func(manifests.Key) []types.UID
+	Admit  func(*v1.Pod) error // fills in what a new pod has from other objects, or says why it may not be; nil admits all
+	Gone   func(*v1.Pod) bool  // nothing of that pod is left on its host, or no host has it
+	Bound  func(*v1.Pod) bool  // whoever declared that pod named its node; nil: of none
 }
 
 // Change is an object's new state. A pod that is deleted gets its
@@ -159,7 +162,7 @@ func controllerKind(ref *metav1.OwnerReference) (schema.GroupKind, bool) {
 // one has its name.
 func (c Cluster) owner(kind schema.GroupKind, namespace string, ref *metav1.OwnerReference) view.Object {
 	o, ok := c.Objects.Get(manifests.Key{Group: kind.Group, Kind: kind.Kind, Namespace: namespace, Name: ref.Name})
-	if !ok || o.GetUID() != ref.UID {
+	if !ok || !c.owns(o, ref) {
 		return nil
 	}
 	return o

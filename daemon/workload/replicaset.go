@@ -20,9 +20,9 @@ func (c Cluster) replicaSet(rs *apps.ReplicaSet) (out Outcome) {
 	var failed []time.Time // when the pods that failed were made
 	claimed := slices.DeleteFunc(list[*v1.Pod](c, KindPod, rs.Namespace), func(p *v1.Pod) bool {
 		ref := metav1.GetControllerOf(p)
-		return !active(p) && (ref == nil || ref.UID != rs.UID) // nobody adopts what has ended
+		return !active(p) && (ref == nil || !c.owns(rs, ref)) // nobody adopts what has ended
 	})
-	for _, p := range claim(c, &out, rs, KindReplicaSet, selectorOf(rs.Spec.Selector), claimed) {
+	for _, p := range claim(c, &out, rs, selectorOf(rs.Spec.Selector), claimed) {
 		switch {
 		case active(p):
 			pods = append(pods, p)
