@@ -67,7 +67,8 @@ func (r *Runtime) Exec(ctx context.Context, dir string, opt ExecOptions) (int, e
 	if opt.TTY {
 		terminal = []string{"--console-socket=" + x.path("console")}
 	}
-	x.cmd = exec.Command(state.oci, r.execArgs(state, tmp, terminal...)...)
+	x.cmd = exec.Command(r.program(state.oci), r.execArgs(state, tmp, terminal...)...)
+	x.cmd.Args[0] = state.oci
 	x.cmd.Env = []string{defaultPath}
 	code, err := x.run(ctx)
 	if err != nil {
@@ -405,7 +406,7 @@ func (x *execution) result(waitErr error) (int, error) {
 		if exit.Exited() {
 			return exit.ExitCode(), nil
 		}
-		return 0, fmt.Errorf("%s exec: %w", filepath.Base(x.cmd.Path), waitErr)
+		return 0, fmt.Errorf("%s exec: %w", filepath.Base(x.cmd.Args[0]), waitErr)
 	}
 	return 0, waitErr
 }

@@ -22,8 +22,9 @@ func TestEachContainerKeepsItsOCIRuntime(t *testing.T) {
 	cfg := b.config("echo alive; sleep 1000")
 	cfg.OCI = own
 	b.create(cfg)
-	other := *b.Runtime
-	other.OCI = "/nonexistent/runtime"
+	other := &Runtime{
+		Conmon: b.Conmon, OCI: "/nonexistent/runtime", Root: b.Root, ExitDir: b.ExitDir, CgroupManager: b.CgroupManager, Log: b.Runtime.Log,
+	}
 	if err := other.Start(t.Context(), cfg.Dir); err != nil {
 		t.Fatal(err)
 	}

@@ -138,7 +138,7 @@ func (c *Repeated) start() (output *os.File, pid, pidfd int, err error) {
 	if err == nil {
 		pidfd = -1
 		err = fromHere(nil, "", func() (err error) {
-			pid, err = syscall.ForkExec(c.argv[0], c.argv, &syscall.ProcAttr{
+			pid, err = syscall.ForkExec(c.runtime.program(c.argv[0]), c.argv, &syscall.ProcAttr{
 				Env: []string{defaultPath}, Files: []uintptr{uintptr(in[0]), uintptr(out[1]), uintptr(out[1])},
 				Sys: &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 			})

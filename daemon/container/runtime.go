@@ -17,10 +17,10 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Runtime runs containers with conmon and an OCI runtime. It holds settings
-// only; any number of goroutines, and of daemons one after the other, may use
-// the same directories. Calls for one container must not overlap, except for
-// Read, Signal, Exec and Attach.
+// Runtime runs containers with conmon and an OCI runtime. It knows nothing that
+// another would miss: any number of goroutines, and of daemons one after the
+// other, may use the same directories. Calls for one container must not overlap,
+// except for Read, Signal, Exec and Attach.
 type Runtime struct {
 	Conmon        string // empty: /usr/bin/conmon
 	OCI           string // crun or runc, unless a container has its own; empty: /usr/bin/crun
@@ -28,6 +28,8 @@ type Runtime struct {
 	ExitDir       string // one file for each container that ended, see WatchExits; empty: /run/shoal/exits
 	CgroupManager string // "cgroupfs", or "disabled" (crun only); empty: cgroupfs
 	Log           *slog.Logger
+
+	sealed sealed
 }
 
 func (r *Runtime) conmon() string  { return orElse(r.Conmon, "/usr/bin/conmon") }
@@ -179,7 +181,7 @@ func (r *Runtime) conmonArgs(cfg Config) []string {
 	args := []string{
 		"--api-version", "1",
 		"--cid", cfg.ID, "--cuuid", cfg.ID, "--name", cfg.Container.Name,
-		"--runtime", r.oci(cfg.OCI), "--bundle", cfg.Dir,
+		"--runtime", r.program(r.oci(cfg.OCI)), "--bundle", cfg.Dir,
 		"--container-pidfile", filepath.Join(cfg.Dir, pidFile),
 		"--conmon-pidfile", filepath.Join(cfg.Dir, conmonPIDFile),
 		"--exit-dir", r.exitDir(), "--persist-dir", cfg.Dir,
@@ -277,7 +279,7 @@ func (r *Runtime) Start(ctx context.Context, dir string) error {
 
 // run runs one short command of an OCI runtime.
 func (r *Runtime) run(ctx context.Context, oci string, args ...string) error {
-	cmd := exec.CommandContext(ctx, oci, append(r.flags(oci), args...)...)
+	cmd := exec.CommandContext(ctx, r.program(oci), append(r.flags(oci), args...)...)
 	cmd.Env = []string{defaultPath}
 	var said bytes.Buffer
 	cmd.Stderr = &said
