@@ -43,15 +43,20 @@ type word struct {
 	mine   bool // this node's record says something
 	newest bool // and that is what counts
 	others bool // so does another one's
+	at     record.Stamp
 }
 
 // nodeVerdict is the value of a decision on a node in the record of another one.
 type nodeVerdict struct {
 	Verdict nodelife.Verdict `json:"verdict"`
+	// Over is the stamp of the word that this one was said against. Without it, who
+	// says again what it had said before a host that was cut off contradicted would
+	// have said nothing new: a record's entry keeps the stamp of its value.
+	Over record.Stamp `json:"over,omitempty"`
 }
 
 // wordOn settles what records other than the node's own say of it: the newest
-// word counts.
+// word counts, and one that was said against another is newer than that.
 func (d *Daemon) wordOn(name string, decisions map[string]view.Said) (w word) {
 	var by string
 	var value nodeVerdict
@@ -62,8 +67,12 @@ func (d *Daemon) wordOn(name string, decisions map[string]view.Said) (w word) {
 		}
 		w.mine = w.mine || node == d.Config.Node
 		w.others = w.others || node != d.Config.Node
-		if b := decisions[by].Stamp; by == "" || said.Stamp > b || said.Stamp == b && node > by {
-			by, value = node, v
+		at := said.Stamp
+		if v.Over >= at { // the clock of whom it was said against is ahead
+			at = v.Over + 1
+		}
+		if by == "" || at > w.at || at == w.at && node > by {
+			by, value, w.at = node, v, at
 		}
 	}
 	w.Verdict, w.newest = value.Verdict, by == d.Config.Node
@@ -248,7 +257,11 @@ func (d *Daemon) sayVerdict(values map[record.Name]json.RawMessage, n nodelife.N
 	case empty(want) && !w.others:
 		values[name] = nil
 	case !equality.Semantic.DeepEqual(want, w.Verdict):
-		value, err := json.Marshal(nodeVerdict{want})
+		said := nodeVerdict{Verdict: want}
+		if !w.newest {
+			said.Over = w.at
+		}
+		value, err := json.Marshal(said)
 		if err != nil {
 			d.Log.Error("can't write what is decided of a node", "node", n.Name, "err", err)
 			return

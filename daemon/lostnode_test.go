@@ -200,6 +200,39 @@ func TestALostNodeLooksSoToAllUntilItIsBack(t *testing.T) {
 	}
 }
 
+// A host that was cut off says that another is lost, again and again: each time its steward says once more that it is not.
+func TestTheStewardsWordCountsHoweverOftenItIsContradicted(t *testing.T) {
+	for _, ahead := range []time.Duration{0, 24 * time.Hour} {
+		h := lifeHosts(t, "n1", "n2", "n3")
+		steward, other := h.nodes[0], h.nodes[1]
+		key := manifests.Key{Kind: "Node", Name: "n3"}
+		if steward.nodeSteward(key) != "n1" {
+			steward, other = other, steward
+		}
+		other.now = other.now.Add(ahead)
+		after(time.Minute, h.nodes...)
+		for range 3 {
+			taint := v1.Taint{Key: v1.TaintNodeUnreachable, Effect: v1.TaintEffectNoSchedule, TimeAdded: &metav1.Time{Time: other.now}}
+			value, err := json.Marshal(nodeVerdict{Verdict: nodelife.Verdict{Taints: []v1.Taint{taint}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			other.publish(map[record.Name]json.RawMessage{{Section: record.Decisions, Key: key.String()}: value})
+			h.hears(steward, other)
+			after(time.Second, h.nodes...)
+			h.lives("contradicted by a host whose clock is ahead by "+ahead.String(), "n3", well, steward)
+		}
+		h.meet()
+		after(time.Second, h.nodes...)
+		h.meet()
+		after(time.Second, h.nodes...)
+		h.lives("all have met", "n3", well, h.nodes...)
+		if by := h.verdicts("n3"); len(by) > 0 {
+			t.Errorf("%v still say something", by)
+		}
+	}
+}
+
 func TestWhoSeesTooFewGivesNobodyUp(t *testing.T) {
 	h := lifeHosts(t, "n1", "n2", "n3")
 	n1, n3 := h.nodes[0], h.nodes[2]
@@ -230,7 +263,7 @@ func TestAHostWhoseClockIsAheadDelaysNothing(t *testing.T) {
 	for i := range v.Taints {
 		v.Taints[i].TimeAdded = &tomorrow
 	}
-	value, err := json.Marshal(nodeVerdict{v})
+	value, err := json.Marshal(nodeVerdict{Verdict: v})
 	if err != nil {
 		t.Fatal(err)
 	}
