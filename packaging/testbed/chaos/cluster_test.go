@@ -23,6 +23,8 @@ type cluster struct {
 	hosts []string
 	begin time.Time
 
+	spreads int // how often files were brought up to date on all hosts
+
 	mu       sync.Mutex
 	did      map[Verb]int
 	missed   map[Verb]int       // steps that came to nothing: the host was off, say
@@ -168,6 +170,11 @@ func (c *cluster) amiss(s sight) []string {
 		}
 		for _, l := range Leaks(s.snapshots[name], v.Here(name)) {
 			found = append(found, name+" shows: "+l)
+		}
+		for _, p := range v.Pods {
+			if read := p.Labels["round"]; strings.HasPrefix(p.Name, "pinned-") && read != c.round() {
+				found = append(found, fmt.Sprintf("%s sees: the files of %s are those of %s, want %s", name, p.Spec.NodeName, read, c.round()))
+			}
 		}
 		for object, h := range c.calls {
 			if why := h.Lost(v.value(object)); why != "" {

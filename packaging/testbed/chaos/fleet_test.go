@@ -69,10 +69,6 @@ func (c *cluster) load() {
 	for i, name := range somewhere {
 		c.on(c.hosts[i%len(c.hosts)]).shell(writeFile, "/etc/shoal/manifests/"+name+".yaml", fileText(name, "first"))
 	}
-	for _, h := range c.hosts {
-		name := "pinned-" + h
-		c.on(h).shell(writeFile, "/etc/shoal/manifests/"+name+".yaml", fileText(name, "first"))
-	}
 	for _, name := range []string{scaledByAPI, rolledByAPI} {
 		c.until(func(ctx context.Context) error {
 			_, err := c.bed.Host("n1").Shell(ctx, `printf %s "$1" | shoal apply -f -`, fileText(name, "first"))
@@ -112,7 +108,7 @@ func fileText(name, edit string) string {
 	}
 	switch host, pinned := strings.CutPrefix(name, "pinned-"); {
 	case pinned:
-		return fmt.Sprintf("apiVersion: v1\nkind: Pod\n%sspec: %s, nodeName: %s}\n", meta, spec, host)
+		return fmt.Sprintf("apiVersion: v1\nkind: Pod\n%s  labels: {round: $ROUND}\nspec: %s, nodeName: %s}\n", meta, spec, host)
 	case name == "agent":
 		return workload("DaemonSet", "")
 	case name == "web": // its size follows from the edit
@@ -314,9 +310,11 @@ func (c *cluster) heal() {
 	c.spread()
 }
 
-// spread puts the newest edit of each file that all hosts are to have onto all, where there is another one.
+// spread puts the newest edit of each file that all hosts are to have onto all, where there is another one. The last file that
+// is written on each host has a new label each time: when that is in force, the host's daemon has read all of its files.
 func (c *cluster) spread() {
 	c.t.Helper()
+	c.spreads++
 	c.each(func(h *bed.Host) error {
 		for _, name := range everywhere {
 			const ifAnother = `printf %s "$2" > /root/next; cmp -s /root/next "$1" || mv /root/next "$1"`
@@ -324,9 +322,14 @@ func (c *cluster) spread() {
 				return err
 			}
 		}
-		return nil
+		name := "pinned-" + h.Name()
+		text := strings.ReplaceAll(fileText(name, "first"), "$ROUND", c.round())
+		_, err := h.Shell(c.t.Context(), writeFile, "/etc/shoal/manifests/"+name+".yaml", text)
+		return err
 	})
 }
+
+func (c *cluster) round() string { return fmt.Sprintf("spread-%d", c.spreads) }
 
 // seen forgets histories that are over: what all hosts see is what counts from here on.
 func (c *cluster) seen(s sight) {
