@@ -43,6 +43,7 @@ func TestFleetStorm(t *testing.T) {
 		t.Logf("%.0f s: %s", time.Since(c.begin).Seconds(), r)
 		c.carryOut(r)
 		c.heal()
+		c.vague = slices.ContainsFunc(r.Steps, func(s Step) bool { return s.Do == SetClock })
 		after, took := c.settle(calm)
 		t.Logf("round %d: all as it should be after %.1f s, with %d pods", number, took.Seconds(), len(after.views["n1"].Pods))
 		if r.Gentle {
@@ -160,12 +161,13 @@ func (c *cluster) step(s Step) error {
 		_, err := c.run(s, `p=$(shoal get pods -l "app=$1" -o name | shuf -n1); timeout 10 shoal delete --wait=false "$p"`, s.Object)
 		return err
 	}
-	_, err := c.run(s, onHost[s.Do], fmt.Sprintf("%.1f", s.For.Seconds()))
+	_, err := c.run(s, onHost[s.Do], fmt.Sprintf("%.1f", s.For.Seconds()), s.Value)
 	return err
 }
 
 // onHost are the scripts of what is done to processes; $1 is for how long. Pods that are pinned are left alone, and so is who was
 // killed before: the back-off would be waited out.
+// Without -shoald.clock the daemon has no clock of its own, and does not notice that it was set.
 var onHost = map[Verb]string{
 	Freeze:        `p=$(pgrep -xo shoald); kill -STOP "$p"; sleep "$1"; kill -CONT "$p"`,
 	Kill:          `kill -9 "$(pgrep -xo shoald)"`,
@@ -174,6 +176,7 @@ var onHost = map[Verb]string{
 	KillConmon:    victim + `kill -9 "$(cat "$scope/init/cgroup.procs" | xargs ps -o pid=,comm= -p | awk '$2 == "conmon" { print $1 }' | shuf -n1)"`,
 	KillPause:     victim + `kill -9 "$(cat "$scope/init/cgroup.procs" | xargs ps -o pid=,comm= -p | awk '$2 == "catatonit" { print $1 }' | shuf -n1)"`,
 	KillContainer: victim + `kill -9 "$(head -n1 "$scope/main/cgroup.procs")"`,
+	SetClock:      `echo "$2" > ` + clockFile + `; sleep "$1"; rm -f ` + clockFile,
 	StopScope:     victim + `systemctl stop --no-block "${scope##*/}"`,
 }
 
@@ -304,7 +307,7 @@ func (c *cluster) heal() {
 		if err := h.Start(c.t.Context()); err != nil {
 			return err
 		}
-		_, err := h.Shell(c.t.Context(), "pkill -CONT -x shoald || true; systemctl start shoald")
+		_, err := h.Shell(c.t.Context(), "rm -f "+clockFile+"; pkill -CONT -x shoald || true; systemctl start shoald")
 		return err
 	})
 	c.spread()

@@ -74,6 +74,13 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 		if *race && name == "shoald" {
 			args, cgo = append(args, "-race"), "CGO_ENABLED=1"
 		}
+		if *clocks && name == "shoald" {
+			overlay, err := clockOverlay(binDir)
+			if err != nil {
+				return "", err
+			}
+			args = append(args, "-overlay", overlay)
+		}
 		build := exec.Command("go", append(args, "github.com/shoal-project/shoal/cmd/"+name)...)
 		build.Env = append(os.Environ(), cgo)
 		if out, err := build.CombinedOutput(); err != nil {

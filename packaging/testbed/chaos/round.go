@@ -41,6 +41,7 @@ const (
 	KillPause     Verb = "kill -9 a pause"
 	KillContainer Verb = "kill -9 a container"
 	StopScope     Verb = "stop a scope"
+	SetClock      Verb = "set the clock" // of shoald, ahead by Value seconds
 
 	Write      Verb = "write a config map"
 	Remove     Verb = "delete a config map"
@@ -112,13 +113,20 @@ type draw struct {
 	values int
 }
 
-// gentle is loss of up to 20 % on all links, or one shoald after the other that stands still for up to 5 s. Nothing moves for it.
+// gentle is loss of up to 20 % on all links, or clocks that are set by up to a day and back, or one shoald after the other that
+// stands still for up to 5 s. Nothing moves for it.
 func (d *draw) gentle() []Step {
 	const length = 12 * time.Second
 	var steps []Step
-	if d.IntN(2) == 0 {
+	switch d.IntN(3) {
+	case 0:
 		steps = append(steps, Step{Do: Lose, On: d.hosts, Against: d.hosts, Percent: 5 + d.IntN(16), For: length})
-	} else {
+	case 1:
+		for range 3 {
+			ahead := []int{1, 30, 3600, 24 * 3600}[d.IntN(4)] * (1 - 2*d.IntN(2))
+			steps = append(steps, Step{At: d.between(0, length/2), Do: SetClock, On: d.host(), Value: fmt.Sprint(ahead), For: d.between(time.Second, length/2)})
+		}
+	default:
 		for at := time.Duration(0); at < length-5*time.Second; {
 			s := Step{At: at, Do: Freeze, On: d.host(), For: d.between(time.Second, 4900*time.Millisecond)}
 			steps = append(steps, s)
