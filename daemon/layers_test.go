@@ -56,7 +56,10 @@ var layers = map[string][]string{
 	"daemon/image":      {"daemon/idmap"},
 	"daemon/idmap":      {}, // a leaf of two system calls
 	"daemon/logind":     {},
+	"proxy/nettest":     {},
+	"proxy/nft":         {},
 	"proxy/podnet":      {},
+	"proxy/service":     {"proxy/nft"},
 	"proxy/podcidr":     {},
 	"dnsd":              {},
 	"daemon/stats":      {},
