@@ -176,6 +176,7 @@ var onHost = map[Verb]string{
 	KillConmon:    victim + `kill -9 "$(cat "$scope/init/cgroup.procs" | xargs ps -o pid=,comm= -p | awk '$2 == "conmon" { print $1 }' | shuf -n1)"`,
 	KillPause:     victim + `kill -9 "$(cat "$scope/init/cgroup.procs" | xargs ps -o pid=,comm= -p | awk '$2 == "catatonit" { print $1 }' | shuf -n1)"`,
 	KillContainer: victim + `kill -9 "$(head -n1 "$scope/main/cgroup.procs")"`,
+	Forget:        "systemctl kill --signal=KILL --kill-whom=main shoald; systemctl stop shoald; rm /var/lib/shoal/store.db; systemctl start shoald",
 	SetClock:      `echo "$2" > ` + clockFile + `; sleep "$1"; rm -f ` + clockFile,
 	StopScope:     victim + `systemctl stop --no-block "${scope##*/}"`,
 }

@@ -37,6 +37,7 @@ const (
 	KillTwo       Verb = "kill -9 shoald, and again as it starts"
 	Restart       Verb = "restart shoald"
 	Off           Verb = "cut the power"
+	Forget        Verb = "remove the store"
 	KillConmon    Verb = "kill -9 a conmon"
 	KillPause     Verb = "kill -9 a pause"
 	KillContainer Verb = "kill -9 a container"
@@ -155,7 +156,7 @@ func (d *draw) rough() []Step {
 func (d *draw) fault(at time.Duration) Step {
 	s := Step{At: at, On: d.host(), For: d.between(time.Second, 10*time.Second)}
 	some, rest := d.halves()
-	switch d.IntN(16) {
+	switch d.IntN(18) {
 	case 0, 1:
 		s.Do, s.On, s.Against, s.Percent = Cut, some, rest, 100
 	case 2:
@@ -176,6 +177,11 @@ func (d *draw) fault(at time.Duration) Step {
 		s.Do = Off
 	case 13:
 		s.Do, s.On = Off, some
+		if d.IntN(3) == 0 {
+			s.On = d.hosts
+		}
+	case 14:
+		s.Do, s.For = Forget, 0
 	default:
 		s.Do, s.For = []Verb{KillConmon, KillPause, KillContainer, StopScope}[d.IntN(4)], 0
 	}
