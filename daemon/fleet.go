@@ -454,6 +454,7 @@ func (d *Daemon) publishFirst() {
 	}
 	d.publishNode()
 	d.runPods()
+	d.agent.Retell() // the statuses that were taken back are older
 	d.lookAround()
 	d.Log.Info("this host has its peers' records", "nodes", len(d.members()))
 	wake(d.fleet.news.tags)

@@ -40,6 +40,7 @@ type worker struct {
 	admitted bool    // it was given some
 
 	status  v1.PodStatus
+	decided bool // status is what was decided here, and not what was handed over with the pod
 	seen    pod.Observed
 	state   state
 	volumes map[string]volume.Mounted
@@ -185,6 +186,7 @@ func (w *worker) decide() pod.Decision {
 		w.status = d.Status
 		w.agent.cfg.Publish(w.agent.ctx, w.pod, d.Status, false)
 	}
+	w.decided = w.decided || !d.Gone
 	if d.Ends {
 		for _, cancel := range w.cancel {
 			cancel()

@@ -41,6 +41,28 @@ func TestAHostThatLosesItsStoreTakesItsRecordBack(t *testing.T) {
 	c.show(trio, "second", mine)
 }
 
+// Between the start of a host and its first word to others a container ends. What it takes back then, since its store is
+// an old one, says that it runs on as before.
+func TestWhatRunsOnAHostIsNewerThanWhatItTakesBack(t *testing.T) {
+	c := three(t)
+	c.sh("n3", "systemctl stop shoald; cp /var/lib/shoal/store.db /root/old.db; systemctl start shoald")
+	c.drop("n3", "pinned.yaml", pinned("restarted", "n3"))
+	const restarts = "shoal get pod restarted -o jsonpath='{.status.containerStatuses[0].restartCount} {.status.conditions[?(@.type==\"Ready\")].status}'"
+	c.show(trio, "0 True", restarts)
+
+	if err := c.Cut(t.Context(), "n3"); err != nil {
+		t.Fatal(err)
+	}
+	c.sh("n3", `systemctl kill --signal=KILL --kill-whom=main shoald; systemctl stop shoald; cp /root/old.db /var/lib/shoal/store.db
+kill -9 $(cat /sys/fs/cgroup/shoal.slice/*/shoal-default-restarted-*.scope/main/cgroup.procs); systemctl start shoald`)
+	c.show([]string{"n3"}, "1 True", restarts)
+	if err := c.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.together(trio...)
+	c.show(trio, "1 True", restarts)
+}
+
 // TestAHostThatIsSetUpAnewIsAStrangerUntilItIsForgotten, and one that is alive is
 // not.
 func TestAHostThatIsSetUpAnewIsAStrangerUntilItIsForgotten(t *testing.T) {
