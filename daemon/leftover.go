@@ -87,6 +87,9 @@ func (l *leftovers) list() (pods []*v1.Pod) {
 func (d *Daemon) runPods() {
 	var wanted []*v1.Pod
 	for _, p := range d.pods() {
+		if p.DeletionTimestamp == nil { // a steward of a higher term had not heard of its deletion: it begins anew
+			delete(d.gone, p.UID)
+		}
 		if !d.gone[p.UID] { // else its steward has yet to forget it
 			wanted = append(wanted, d.byThisClock(p))
 		}

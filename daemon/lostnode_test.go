@@ -22,6 +22,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/steward"
 	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/daemon/workload"
 	"github.com/shoal-project/shoal/manifests"
 )
 
@@ -230,6 +231,33 @@ func TestTheStewardsWordCountsHoweverOftenItIsContradicted(t *testing.T) {
 		if by := h.verdicts("n3"); len(by) > 0 {
 			t.Errorf("%v still say something", by)
 		}
+	}
+}
+
+// A pod was deleted and ended, and then a steward took over that had not heard of it: by its word the pod is to run.
+func TestAPodWhoseDeletionIsOverruledRunsAgain(t *testing.T) {
+	n1 := lifeHosts(t, "n1", "n2").nodes[0]
+	const uid = "uid-of-on-n1"
+	o, _ := n1.view.Get(manifests.Key{Kind: "Pod", Namespace: "default", Name: "on-n1"})
+	deleted := o.(*v1.Pod).DeepCopy()
+	workload.MarkDeleted(deleted, 0, n1.now)
+	for _, c := range []struct {
+		decided *v1.Pod
+		runs    bool
+	}{{deleted, false}, {o.(*v1.Pod), true}} {
+		value, err := json.Marshal(c.decided)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n1.publish(map[record.Name]json.RawMessage{{Section: record.Decisions, Key: podKey(c.decided).String()}: value})
+		n1.leftovers.gone(uid)
+		n1.gone = map[types.UID]bool{uid: true}
+		n1.runPods()
+		n1.leftovers.mu.Lock()
+		if given := n1.leftovers.given[uid] != nil; given != c.runs {
+			t.Errorf("deleted %v: the agent has it: %v, want %v", c.decided.DeletionTimestamp, given, c.runs)
+		}
+		n1.leftovers.mu.Unlock()
 	}
 }
 
