@@ -33,7 +33,7 @@ var layers = map[string][]string{
 	"daemon/witness":   {"daemon/lease"},
 	"daemon/gate":      {"daemon/lease"},
 	"daemon/tenure":    {"daemon/lease", "daemon/gate"},
-	"daemon/warden":    {"daemon/lease", "daemon/gate", "daemon/tenure", "daemon/witness", "daemon/cluster"},
+	"daemon/warden":    {"daemon/lease", "daemon/gate", "daemon/tenure", "daemon/witness", "daemon/cluster", "daemon/identity"},
 	"daemon/nodelife":  {"daemon/workload"},
 	"daemon/shutdown":  {},
 	"daemon/config":    {"daemon/nodelife", "daemon/pressure", "daemon/shutdown"},

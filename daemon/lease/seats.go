@@ -101,19 +101,19 @@ const (
 // begins, no more and no less: where a part were enough, two parts might each
 // begin a log. A log that exists anywhere is joined, never begun again.
 func Begin(self Member, joins bool, expect int, members []Member) (Beginning, []Member) {
-	if !joins {
-		return Alone, []Member{self}
-	}
 	var alive []Member
 	for _, m := range members {
-		if m.Cluster != "" {
+		if m.Cluster != "" && !m.Left {
 			return Wait, nil
 		}
 		if m.Alive && !m.Left {
 			alive = append(alive, m)
 		}
 	}
-	if expect <= 0 || len(alive) != expect {
+	switch {
+	case !joins:
+		return Alone, []Member{self}
+	case expect <= 0 || len(alive) != expect:
 		return Wait, nil
 	}
 	slices.SortFunc(alive, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })

@@ -4,6 +4,10 @@
 package tenure
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
 	"github.com/shoal-project/shoal/daemon/gate"
 	"github.com/shoal-project/shoal/daemon/lease"
 )
@@ -24,8 +28,8 @@ const (
 // the disk: as a witness it is needed before the daemon of its host is up.
 type Host struct {
 	Node string `json:"node"`
-	// Key is the seed of the node's ed25519 key.
-	Key []byte `json:"key"`
+	// Identity is the directory of the node's key.
+	Identity string `json:"identity"`
 	// KeyFile holds the cluster's keys; "": this host is by itself, and nothing
 	// listens on the network.
 	KeyFile string `json:"keyFile,omitempty"`
@@ -65,7 +69,8 @@ type Witness struct {
 
 // Tell is what the daemon says, again and again: it lives.
 type Tell struct {
-	Host Host      `json:"host"`
+	// Host is left out while the last Standing had its Sum as Known.
+	Host *Host     `json:"host,omitempty"`
 	Word gate.Word `json:"word"`
 	// Seen is the Version of the last Standing. The answer waits until there is
 	// another one, a second at most.
@@ -75,6 +80,7 @@ type Tell struct {
 // Standing is the answer.
 type Standing struct {
 	Version string        `json:"version"`
+	Known   string        `json:"known"` // Sum of the Host that was told last
 	Lease   gate.Standing `json:"lease"`
 	Self    Witness       `json:"self"`
 	// Leader is the node whose witness answered last, "" while nobody does.
@@ -128,3 +134,13 @@ type HeldClaim struct {
 // Claim is the wish for a key, or its release. Node is filled in by the lease
 // process, but for Forget.
 type Claim = lease.Command
+
+// Sum tells one Host from another.
+func Sum(h Host) string {
+	data, err := json.Marshal(h)
+	if err != nil {
+		panic(err) // of strings, numbers and bytes
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}

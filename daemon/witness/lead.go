@@ -204,7 +204,10 @@ func (w *Witness) confirm(ctx context.Context, term uint64) error {
 			answers <- w.raft.CurrentTerm() == term
 			continue
 		}
-		go func() { answers <- w.heartbeat(s, term) }()
+		go func() {
+			_, ok := w.heartbeat(s, term)
+			answers <- ok
+		}()
 	}
 	for n := 0; n < voters; n++ {
 		select {
@@ -222,7 +225,9 @@ func (w *Witness) confirm(ctx context.Context, term uint64) error {
 	return fmt.Errorf("%d of %d witnesses confirm that this one leads", said, voters)
 }
 
-func (w *Witness) heartbeat(to Server, term uint64) bool {
+// heartbeat is whether the server follows this witness in that term, and the
+// last entry that it has.
+func (w *Witness) heartbeat(to Server, term uint64) (last uint64, follows bool) {
 	self := w.trans.EncodePeer(raft.ServerID(w.config.ID), raft.ServerAddress(w.config.Address))
 	ask := raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(w.config.ID), Addr: self},
@@ -230,7 +235,7 @@ func (w *Witness) heartbeat(to Server, term uint64) bool {
 	}
 	var answer raft.AppendEntriesResponse
 	err := w.trans.AppendEntries(raft.ServerID(to.ID), raft.ServerAddress(to.Address), &ask, &answer)
-	return err == nil && answer.Success && answer.Term == term
+	return answer.LastLog, err == nil && answer.Success && answer.Term == term
 }
 
 // State calls do with what this witness knows, which may be behind. It must not keep it.

@@ -17,6 +17,7 @@ const maxState = 256 << 20
 type machine struct {
 	mu     sync.Mutex
 	state  *lease.State
+	since  since
 	broken error // an entry could not be read: this witness may not go on
 	halt   func(error)
 }
@@ -34,7 +35,10 @@ func (m *machine) Apply(log *raft.Log) any {
 		m.halt(m.broken)
 		return m.broken
 	}
-	return m.state.Apply(log.Term, c)
+	before := m.state.Count
+	out := m.state.Apply(log.Term, c)
+	m.since.note(m.state, before, log.AppendedAt)
+	return out
 }
 
 // with calls do with the state, which it must not keep.
@@ -51,7 +55,7 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	if m.broken != nil {
 		return nil, m.broken
 	}
-	data, err := m.state.Marshal()
+	data, err := m.since.marshal(m.state)
 	return snapshot(data), err
 }
 
@@ -69,9 +73,13 @@ func (m *machine) Restore(from io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
+	since, err := unmarshalSince(data)
+	if err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.state = state
+	m.state, m.since = state, since
 	return nil
 }
 

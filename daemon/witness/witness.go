@@ -82,7 +82,7 @@ func Start(c Config) (*Witness, error) {
 		return nil, err
 	}
 	w := &Witness{config: c, trans: parts.trans, store: parts.store, done: make(chan struct{})}
-	w.fsm = &machine{state: lease.NewState(), halt: func(err error) {
+	w.fsm = &machine{state: lease.NewState(), since: make(since), halt: func(err error) {
 		c.Log.Error("this witness stops, since it can't read the log", "err", err)
 		go func() { _ = w.raft.Shutdown().Error() }() // raft waits for the entry that is being applied
 	}}
@@ -171,7 +171,7 @@ func Recover(c Config) error {
 	if err != nil {
 		return err
 	}
-	fsm := &recovered{machine{state: lease.NewState(), halt: func(error) {}}}
+	fsm := &recovered{machine{state: lease.NewState(), since: make(since), halt: func(error) {}}}
 	alone := configuration([]Server{{c.ID, c.Address, true}})
 	err = raft.RecoverCluster(p.config, fsm, p.store, p.store, p.snaps, p.trans, alone)
 	if err == nil {
