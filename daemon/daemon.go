@@ -30,6 +30,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/peer"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/scope"
+	"github.com/shoal-project/shoal/daemon/tenure"
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/daemon/workload"
 	"github.com/shoal-project/shoal/manifests"
@@ -70,6 +71,7 @@ type Daemon struct {
 	records *peer.Set
 	arrived *arrivals
 	fleet   fleet
+	tenant  tenant
 	view    *view.View
 	events  *event.Recorder
 
@@ -115,6 +117,7 @@ func Run(ctx context.Context, o Options) error {
 		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
 		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(),
 		claimed: make(claimed), claiming: newClaiming(),
+		tenant: tenant{client: tenure.NewClient(o.path(tenure.Socket)), wake: make(chan struct{}, 1)},
 	}
 	defer signal.Stop(d.hangups)
 	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)
@@ -291,6 +294,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	if d.fleet.wanted {
 		d.fleet.run()
 	}
+	d.fleet.done.Go(func() { d.runLease(ctx) })
 	return d.serveAPI(ctx)
 }
 

@@ -32,6 +32,7 @@ const (
 	tagVersion = "v"
 	tagReady   = "r" // "1": it has its peers' records, and decides
 	tagLeaving = "l" // "1": it shuts down
+	tagLease   = "w" // see leaseTag
 )
 
 // fleet is this host among others. On a host without a cluster key and without
@@ -292,6 +293,9 @@ func (d *Daemon) tags() map[string]string {
 			tags[tag] = "1"
 		}
 	}
+	if text := d.leaseTag(); text != "" {
+		tags[tagLease] = text
+	}
 	return tags
 }
 
@@ -370,7 +374,7 @@ func (d *Daemon) watchMembers(ctx context.Context, g *gossip.Gossip, stop contex
 }
 
 func sameTags(a, b map[string]string) bool {
-	for _, tag := range []string{tagCluster, tagSettled, tagMinted, tagPeer, tagVersion, tagReady, tagLeaving} {
+	for _, tag := range []string{tagCluster, tagSettled, tagMinted, tagPeer, tagVersion, tagReady, tagLeaving, tagLease} {
 		if a[tag] != b[tag] {
 			return false
 		}

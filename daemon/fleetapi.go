@@ -214,6 +214,7 @@ func (d *Daemon) Leave(ctx context.Context) error {
 	if g == nil || end == nil {
 		return apierrors.NewBadRequest("this host is with no others")
 	}
+	d.leaveSeat(ctx)
 	d.fleet.left.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -254,6 +255,9 @@ func (d *Daemon) ForgetMember(ctx context.Context, name string) (err error) {
 	}
 	if !known {
 		return apierrors.NewNotFound(resource, name)
+	}
+	if err := d.forgetLease(ctx, name); err != nil {
+		d.Log.Warn("the witnesses have not forgotten the node: what it holds pinned stays its own", "node", name, "err", err)
 	}
 	value, err := json.Marshal(forgotten{max(head.Incarnation, uint64(max(d.Now().UnixMilli(), 0)))})
 	if err != nil {

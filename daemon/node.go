@@ -123,6 +123,9 @@ func (d *Daemon) bareNode() *v1.Node {
 		Conditions: d.nodeConditions(), NodeInfo: d.nodeInfo(), RuntimeHandlers: d.host.handlers(), Images: d.host.nodeImages(),
 	}
 	d.addPressure(n)
+	if d.Config.Lease.OnlyWitness {
+		n.Spec.Taints = append(n.Spec.Taints, witnessTaint)
+	}
 	for _, ip := range d.host.addresses() {
 		n.Status.Addresses = append(n.Status.Addresses, v1.NodeAddress{Type: v1.NodeInternalIP, Address: ip})
 	}

@@ -145,7 +145,7 @@ func (d *Daemon) Status(ctx context.Context) (s api.Status, err error) {
 		for _, p := range d.pods() {
 			s.Pods[string(p.Status.Phase)]++
 		}
-		s.Cluster = d.statusCluster()
+		s.Cluster, s.Lease = d.statusCluster(), d.statusLease()
 		for _, f := range d.set.Files {
 			s.Files[string(fileState(f))]++
 		}

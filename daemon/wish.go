@@ -59,6 +59,9 @@ var cordonTaint = v1.Taint{Key: v1.TaintNodeUnschedulable, Effect: v1.TaintEffec
 // notReadyTaint is the same controller's, of a node that is shutting down.
 var notReadyTaint = v1.Taint{Key: v1.TaintNodeNotReady, Effect: v1.TaintEffectNoSchedule}
 
+// witnessTaint keeps pods, those of DaemonSets too, off a host that is a witness alone.
+var witnessTaint = v1.Taint{Key: "shoal.io/only-witness", Effect: v1.TaintEffectNoSchedule}
+
 // wish adds to the node's own object what people set. What the node says wins.
 func (n nodeWish) wish(o *v1.Node) {
 	for key, value := range n.Labels {
@@ -86,7 +89,7 @@ func (n nodeWish) wish(o *v1.Node) {
 // removes it.
 func ownTaint(t v1.Taint) bool {
 	own := slices.ContainsFunc(pressureConditions, func(c pressureCondition) bool { p := pressure.Taint(c.kind); return t.MatchTaint(&p) })
-	return own || t.MatchTaint(&cordonTaint) || t.MatchTaint(&notReadyTaint)
+	return own || t.MatchTaint(&cordonTaint) || t.MatchTaint(&notReadyTaint) || t.MatchTaint(&witnessTaint)
 }
 
 // wishOf is what people want of the node when they write it as next, which was

@@ -81,7 +81,8 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		&cobra.Group{ID: groupLook, Title: "Look at objects (as kubectl):"},
 		&cobra.Group{ID: groupWrite, Title: "Change objects (as kubectl):"},
 	)
-	add(root, groupShoal, newMembers(node, streams), newJoin(node, streams), newLeave(node, streams), newNode(node, streams), newKeygen(streams))
+	add(root, groupShoal, newMembers(node, streams), newJoin(node, streams), newLeave(node, streams), newNode(node, streams), newKeygen(streams),
+		newLease(streams), newWitness(streams))
 	add(root, groupShoal, newStatus(node, streams), newWhy(node, streams), newManifests(node, streams), newValidate(streams),
 		newImage(node, streams), newProxy(node, streams), newVersion(node, streams))
 	addKubectl(root, node, streams)
@@ -140,7 +141,7 @@ func asShoal(c *cobra.Command) {
 func offline(c *cobra.Command) bool {
 	for p := c; p != nil; p = p.Parent() {
 		switch p.Name() {
-		case "validate", "keygen", "help", "completion", "version", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+		case "validate", "keygen", "lease", "witness", "help", "completion", "version", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
 			return true
 		}
 	}

@@ -60,6 +60,9 @@ func printStatus(w io.Writer, s api.Status, now time.Time) {
 			line("Cluster", "PROBLEM "+p)
 		}
 	}
+	if l := s.Lease; l != nil {
+		line("Lease", leaseLine(*l))
+	}
 	for _, c := range s.Conditions {
 		mark := "ok"
 		if !c.OK {
@@ -83,4 +86,15 @@ func counts(m map[string]int) string {
 		return "none"
 	}
 	return strings.Join(parts, ", ")
+}
+
+// leaseLine is how the host's lease stands.
+func leaseLine(l api.StatusLease) string {
+	switch {
+	case l.Problem != "":
+		return "PROBLEM exclusive work waits: " + l.Problem
+	case l.Leader == "":
+		return fmt.Sprintf("epoch %d; no witness answers now", l.Epoch)
+	}
+	return fmt.Sprintf("epoch %d; node %s leads %d witnesses", l.Epoch, l.Leader, l.Witnesses)
 }

@@ -34,6 +34,7 @@ func run(args []string, stderr io.Writer) error {
 	file := flags.String("config", "", "configuration `file` (default "+config.Path+", which may be missing)")
 	check := flags.Bool("check", false, "read the configuration, say what is wrong with it, and exit")
 	purge := flags.Bool("purge", false, "end every pod of this host, remove all that shoald made, and exit; /etc/shoal stays")
+	witness := flags.Bool("witness", false, "run no pods: this host is there for exclusive work's majority (lease.only_witness)")
 	verbose := flags.Bool("debug", false, "log more")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -53,6 +54,16 @@ func run(args []string, stderr io.Writer) error {
 	if err != nil || *check {
 		return err
 	}
+	read := func() (*config.Config, error) {
+		c, err := config.Read(path, required)
+		if err == nil && *witness {
+			c.RunNoPods()
+		}
+		return c, err
+	}
+	if cfg, err = read(); err != nil {
+		return err
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("must run as root: it mounts, makes namespaces and cgroups")
 	}
@@ -62,7 +73,7 @@ func run(args []string, stderr io.Writer) error {
 	defer stop()
 	options := daemon.Options{
 		Root: "/", Config: cfg, Version: version, Now: time.Now, Log: logger(stderr, *verbose),
-		Reload: func() (*config.Config, error) { return config.Read(path, required) },
+		Reload: read,
 	}
 	if *purge {
 		return daemon.Purge(ctx, options)

@@ -98,6 +98,15 @@ type Status struct {
 	Usage      *StatusUsage      `json:"usage,omitempty"`
 	Conditions []StatusCondition `json:"conditions,omitempty"`
 	Cluster    *StatusCluster    `json:"cluster,omitempty"` // nil: this host is a cluster of its own
+	Lease      *StatusLease      `json:"lease,omitempty"`   // nil: nothing here needs one
+}
+
+// StatusLease is how the host's lease for exclusive work stands.
+type StatusLease struct {
+	Epoch     uint64 `json:"epoch"` // 0: it has none
+	Leader    string `json:"leader,omitempty"`
+	Witnesses int    `json:"witnesses,omitempty"` // as far as the host knows
+	Problem   string `json:"problem,omitempty"`   // why it has none
 }
 
 // StatusCluster is the cluster at a glance.

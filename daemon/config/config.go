@@ -44,6 +44,7 @@ type Config struct {
 	Join []string `toml:"join"`
 
 	Cluster    Cluster             `toml:"cluster"`
+	Lease      Lease               `toml:"lease"`
 	Network    Network             `toml:"network"`
 	DNS        DNS                 `toml:"dns"`
 	Runtime    Runtime             `toml:"runtime"`
@@ -216,7 +217,7 @@ func line(data []byte, key toml.Key) int {
 func suggest(key toml.Key) string {
 	last := strings.ToLower(strings.ReplaceAll(key[len(key)-1], "-", "_"))
 	for _, known := range []string{
-		"node", "cluster_domain", "labels", "join", "cluster", "key_file", "bind", "advertise", "gossip_port", "peer_port", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
+		"node", "cluster_domain", "labels", "join", "cluster", "key_file", "bind", "advertise", "gossip_port", "peer_port", "lease", "port", "bootstrap_expect", "always", "only_witness", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
 		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "handlers", "plain_http", "ca_file", "mirrors",
 		"max_size", "max_files", "metrics", "listen", "max_pods", "security", "allowed_unsafe_sysctls", "service_account_issuer",
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
@@ -252,6 +253,7 @@ func (c *Config) setDefaults(hostname string) {
 		c.Runtime.OCI = "crun"
 	}
 	c.Cluster.setDefaults()
+	c.Lease.setDefaults()
 	c.Images.setDefaults()
 	c.Pods.setDefaults()
 	if c.Security.ServiceAccountIssuer == "" {
@@ -259,6 +261,9 @@ func (c *Config) setDefaults(hostname string) {
 	}
 	if c.Runtime.MaxPods == 0 {
 		c.Runtime.MaxPods = 110
+	}
+	if c.Lease.OnlyWitness {
+		c.RunNoPods()
 	}
 	c.Eviction.setDefaults()
 	c.UserNS.setDefaults()
@@ -318,6 +323,7 @@ func (c *Config) validate() []error {
 	}
 	errs = append(errs, c.Security.validate()...)
 	c.Cluster.validate(c.Join, bad)
+	c.Lease.validate(&c.Cluster, bad)
 	c.Images.validate(bad)
 	c.Pods.validate(bad)
 	if c.Runtime.MaxPods < 0 {

@@ -85,6 +85,8 @@ type Standing struct {
 	Self    Witness       `json:"self"`
 	// Leader is the node whose witness answered last, "" while nobody does.
 	Leader string `json:"leader,omitempty"`
+	// Witnesses is how many there are, as far as this host knows; 0: not known.
+	Witnesses int `json:"witnesses,omitempty"`
 	// Problem is why this host has no lease, in words; "" where it has one.
 	Problem string `json:"problem,omitempty"`
 }

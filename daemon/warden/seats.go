@@ -124,7 +124,9 @@ func (w *Warden) seatings(h tenure.Host, servers []witness.Server) []lease.Membe
 			// By raft's own signs: who the daemon sees may be long ago. With another
 			// store the host is there, and the witness is not.
 			Alive: (m.Store == "" || m.Store == storeOf(s.ID)) && time.Since(sign.last) < w.config.Silent,
-			Left:  !known || m.Left,
+			// Who is not known was forgotten. While he gives signs of life it is this
+			// host that does not know him yet.
+			Left: m.Left || !known && time.Since(sign.last) >= w.config.Silent,
 		})
 	}
 	for _, m := range h.Members {

@@ -201,6 +201,10 @@ func (w daemon) Ask(ctx context.Context, s gate.Standing) (gate.Word, error) {
 // standing is what the daemon is told. The caller holds the lock.
 func (w *Warden) standing() tenure.Standing {
 	s := tenure.Standing{Version: w.session + "." + strconv.Itoa(w.version), Known: w.hostSum, Lease: w.lease, Self: w.disk.witness(w.seat), Leader: w.leader}
+	s.Witnesses = len(w.seats)
+	if w.seat != nil && w.seat.count > 0 {
+		s.Witnesses = w.seat.count
+	}
 	s.Problem = w.problem()
 	return s
 }
