@@ -16,7 +16,7 @@ export GOWORK := off
 # checkout, and the version says enough.
 export GOFLAGS ?= -trimpath -buildvcs=false
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-PROGRAMS ?= ./cmd/shoald ./cmd/shoal ./packaging/testbed
+PROGRAMS ?= ./cmd/shoald ./cmd/shoal-lease ./cmd/shoal ./packaging/testbed
 
 # Tests that boot hosts, and what they install there; all others need no more than this machine's kernel.
 BEDS := ./packaging/testbed/...
@@ -102,9 +102,12 @@ deb: $(FETCHED) ## build bin/shoal_VERSION_ARCH.deb
 # What the package has. The completions need a shoal of the machine that builds.
 install:
 	install -D -m 755 bin/shoald $(DESTDIR)/usr/sbin/shoald
+	install -D -m 755 bin/shoal-lease $(DESTDIR)/usr/sbin/shoal-lease
 	install -D -m 755 bin/shoal $(DESTDIR)/usr/bin/shoal
 	install -D -m 644 packaging/config/shoal.toml $(DESTDIR)/etc/shoal/shoal.toml
 	install -D -m 644 packaging/systemd/shoald.service $(DESTDIR)/lib/systemd/system/shoald.service
+	install -D -m 644 packaging/systemd/shoal-lease.service $(DESTDIR)/lib/systemd/system/shoal-lease.service
+	install -D -m 644 packaging/systemd/shoal-exclusive.slice $(DESTDIR)/lib/systemd/system/shoal-exclusive.slice
 	install -D -m 644 packaging/systemd/shoal.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/shoal.conf
 	install -D -m 644 packaging/systemd/shoal.sysusers $(DESTDIR)/usr/lib/sysusers.d/shoal.conf
 	install -d $(DESTDIR)/usr/share/bash-completion/completions $(DESTDIR)/usr/share/zsh/vendor-completions

@@ -123,7 +123,7 @@ func (h *host) setSlices(ctx context.Context, pods []*v1.Pod) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := h.scopes.Slices(ctx, scope.SliceResources(pods, limits)); err != nil {
+	if err := h.scopes.Slices(ctx, scope.SliceResources(pods, isExclusive, limits)); err != nil {
 		return err
 	}
 	h.d.agent.EndPool(pool)

@@ -103,6 +103,7 @@ type Daemon struct {
 	host     *host
 	tokens   *tokens
 	agent    *agent.Agent
+	leases   *leases
 	pressure atomic.Pointer[nodePressure] // never nil after start
 	power    atomic.Pointer[power]        // nil: the host has been up all the time
 	rooms    rooms                        // whom the node has taken in
@@ -138,6 +139,7 @@ func Run(ctx context.Context, o Options) error {
 	d.host = h
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	d.leases = newLeases(d)
 	d.agent = agent.New(ctx, d.agentConfig())
 	h.meter = d.newMeter()
 	h.metrics = metrics.New(d.metricSources())
@@ -290,6 +292,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.collectGarbage(ctx)
 	go d.watchPressure(ctx)
 	go d.watchShutdown(ctx, inhibitor)
+	go d.leases.run(ctx)
 	d.fleet.run = func() { d.fleet.done.Go(func() { d.runFleet(ctx) }) }
 	if d.fleet.wanted {
 		d.fleet.run()

@@ -237,6 +237,7 @@ func (d *Daemon) agentConfig() agent.Config {
 		Flush:          d.store.Flush,
 		Took:           func(operation string, t time.Duration) { h.metrics.Took(operation, t) },
 		PullSecrets:    d.pullSecrets,
+		Claims:         d.leases,
 		Rules:          pod.Rules{UnsafeSysctls: d.Config.Security.AllowedUnsafeSysctls, AppArmor: container.AppArmorEnabled()},
 		Users:          h.users,
 		UserNamespaces: h.userNamespaces,

@@ -34,6 +34,7 @@ var layers = map[string][]string{
 	"daemon/gate":      {"daemon/lease"},
 	"daemon/tenure":    {"daemon/lease", "daemon/gate"},
 	"daemon/warden":    {"daemon/lease", "daemon/gate", "daemon/tenure", "daemon/witness", "daemon/cluster", "daemon/identity"},
+	"daemon/exclusive": {"daemon/lease"},
 	"daemon/nodelife":  {"daemon/workload"},
 	"daemon/shutdown":  {},
 	"daemon/config":    {"daemon/nodelife", "daemon/pressure", "daemon/shutdown"},
@@ -72,7 +73,7 @@ var layers = map[string][]string{
 	"daemon/api/openapi/gen": {"daemon/api/openapi"},                     // writes daemon/api/openapi's data
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
 	"daemon/remote":          {"manifests", "daemon/view", "daemon/api"},
-	"daemon/agent":           {"daemon/cure", "daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/userns", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
+	"daemon/agent":           {"daemon/cure", "daemon/exclusive", "daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/userns", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset", "daemon/userns",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/remote", "daemon/agent",
@@ -82,6 +83,7 @@ var layers = map[string][]string{
 		"daemon/credential", "daemon/pressure", "daemon/placement", "daemon/shutdown", "daemon/logind",
 		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip", "daemon/nodelife",
 		"daemon/lease", "daemon/gate", "daemon/tenure",
+		"daemon/exclusive",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
 	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure", "daemon/cluster", "daemon/tenure"},
@@ -96,7 +98,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload", "proxy/podcidr"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/exclusive", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload", "proxy/podcidr"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)

@@ -13,7 +13,9 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-project/shoal/daemon/agent"
 	"github.com/shoal-project/shoal/daemon/api"
+	"github.com/shoal-project/shoal/daemon/exclusive"
 	"github.com/shoal-project/shoal/daemon/gate"
 	"github.com/shoal-project/shoal/daemon/gossip"
 	"github.com/shoal-project/shoal/daemon/lease"
@@ -26,7 +28,7 @@ import (
 const (
 	// leaseUnit is the lease process' unit. What is started once is never restarted
 	// by shoald.
-	leaseUnit = "shoal-lease.service"
+	leaseUnit = agent.LeaseUnit
 	// leasePause is between two tries to reach the lease process.
 	leasePause = time.Second
 	// leaseRestart is between two tries to start it.
@@ -51,6 +53,7 @@ func (d *Daemon) runLease(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		d.leases.unheard(err)
 		if old := d.tenant.stands.Swap(nil); old != nil {
 			d.Log.Error("the lease process is gone", "err", err)
 			_ = d.do(ctx, d.leaseChanged)
@@ -110,6 +113,7 @@ func (d *Daemon) tellLease(ctx context.Context) error {
 		if s, err = d.tenant.client.Tell(ctx, t); err != nil {
 			return err
 		}
+		d.leases.heard(exclusive.Standing{Epoch: s.Lease.Epoch, Deadline: s.Lease.Deadline, Loss: s.Lease.Loss, Problem: s.Problem})
 		old := d.tenant.stands.Swap(&s)
 		if old == nil || old.Self != s.Self {
 			wake(d.fleet.news.tags)
@@ -122,9 +126,15 @@ func (d *Daemon) tellLease(ctx context.Context) error {
 	}
 }
 
-// leaseWord is what the lease process has to know of the daemon.
+// leaseWord is what the lease process has to know of the daemon, which was told
+// of that standing. A host that shuts down ends its pods itself, in their order,
+// before it hands over.
 func (d *Daemon) leaseWord(s tenure.Standing) gate.Word {
-	return gate.Word{Cleared: s.Lease.Loss, Stop: d.shuttingDown()}
+	w := gate.Word{Stop: d.shuttingDown() && !d.agent.RunsExclusive()}
+	if d.agent.Cleared() {
+		w.Cleared = s.Lease.Loss
+	}
+	return w
 }
 
 // leaseChanged is called when the host's lease stands otherwise.

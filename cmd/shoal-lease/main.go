@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -42,6 +43,7 @@ func run(args []string, stderr io.Writer) error {
 	verbose := flags.Bool("debug", false, "log more")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	slice := flags.String("slice", "", "cgroup `directory` of exclusive pods (default "+sliceName+" in the host's cgroup v2 hierarchy)")
+	shut := flags.Bool("shut", false, "freeze and kill all that is in the slice, and exit: for systemd, once the lease process has ended")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -57,14 +59,21 @@ func run(args []string, stderr io.Writer) error {
 	if *slice == "" {
 		*slice = findSlice()
 	}
+	if *shut {
+		if err := gate.Slice(*slice).Shut(); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
 	debug.SetGCPercent(50) // a small heap target: it is one process among the host's work
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	asked, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := os.MkdirAll(filepath.Dir(tenure.Socket), 0o755); err != nil {
 		return err
 	}
-	return warden.Run(ctx, warden.Config{
-		Dir: "/var/lib/shoal/witness", Socket: tenure.Socket, Session: "/run/shoal/lease.session", Slice: gate.Slice(*slice), Budget: lease.Default,
+	return warden.Run(context.Background(), warden.Config{
+		Leave: asked.Done(),
+		Dir:   "/var/lib/shoal/witness", Socket: tenure.Socket, Session: "/run/shoal/lease.session", Slice: gate.Slice(*slice), Budget: lease.Default,
 		StopPods: func(ctx context.Context) error { return stopScopes(ctx, *slice) },
 		Ping:     func() { say("WATCHDOG=1") }, Ready: func() { say("READY=1") },
 		Log: logger(stderr, *verbose),
@@ -93,9 +102,16 @@ func findSlice() string {
 // stopScopes has systemd end the pods in the slice, as it would at a shutdown:
 // the daemon, which knows better, is dead.
 func stopScopes(ctx context.Context, slice string) error {
-	scopes, err := filepath.Glob(filepath.Join(slice, "*.scope"))
-	if err != nil || len(scopes) == 0 {
-		return err
+	var scopes []string
+	for _, pattern := range []string{"*.scope", "*.slice/*.scope"} {
+		found, err := filepath.Glob(filepath.Join(slice, pattern))
+		if err != nil {
+			return err
+		}
+		scopes = append(scopes, found...)
+	}
+	if len(scopes) == 0 {
+		return nil
 	}
 	args := []string{"stop", "--"}
 	for _, s := range scopes {

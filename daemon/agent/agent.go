@@ -87,6 +87,9 @@ type Config struct {
 	Users          userns.Pool
 	UserNamespaces func(ctx context.Context, oci string) error
 
+	// Claims is how exclusive pods get leave to run; nil: they run like others.
+	Claims Claims
+
 	Rules pod.Rules // what pods may do on this host
 	// Took is told how long an operation took, by one of the names in took.go;
 	// nil: nobody is.

@@ -69,6 +69,7 @@ func (a *Agent) Run(ctx context.Context, pods []*v1.Pod) error {
 	})
 	a.wait.Go(func() { a.prober.Run(ctx) })
 	a.restoreCores(pods)
+	a.restoreClaims(pods)
 	if err := a.sweep(ctx, pods); err != nil && ctx.Err() == nil {
 		// What could not be removed harms no pod; it is tried again at the next start.
 		a.log.Error("can't remove all that is left of former pods", "err", err)

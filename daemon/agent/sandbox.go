@@ -124,6 +124,9 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 	case <-ctx.Done():
 		return m, ctx.Err()
 	}
+	if err := j.may(ctx); err != nil {
+		return m, err
+	}
 	spec := &j.pod.Spec
 	nodename, err := j.nodename()
 	if err != nil {
@@ -160,6 +163,9 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 	if err := j.w.agent.moveHelpers(m.unit.Cgroup, m.grant); err != nil {
 		return m, err
 	}
+	if err := j.may(ctx); err != nil {
+		return m, err
+	}
 	if err := container.MountShm(sandbox); err != nil {
 		return m, err
 	}
@@ -174,9 +180,14 @@ func (a *Agent) ociRuntime(p *v1.Pod) (string, error) {
 }
 
 func (j job) scopeSpec(pause int, g cpuset.Grant) scope.Spec {
+	slice, bound := scope.Slice(scope.QOS(j.pod)), ""
+	if j.leave != nil {
+		slice, bound = scope.ExclusiveSliceOf(scope.QOS(j.pod)), LeaseUnit
+	}
 	return scope.Spec{
 		Name:        scope.UnitName(j.pod.Namespace, j.pod.Name, string(j.w.uid)),
-		Slice:       scope.Slice(scope.QOS(j.pod)),
+		Slice:       slice,
+		BindsTo:     bound,
 		Description: fmt.Sprintf("pod %s/%s", j.pod.Namespace, j.pod.Name),
 		PIDs:        []int{pause},
 		Resources:   j.w.agent.podResources(j.pod, g),

@@ -114,6 +114,9 @@ func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*p
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	if err := j.may(ctx); err != nil {
+		return nil, err
+	}
 	attempt := &pod.Attempt{
 		Number: number, ID: j.w.id(c.Name, number), State: pod.Running,
 		Image: c.Image, ImageID: imageID(img), StoreID: img.ID, Resources: *c.Resources.DeepCopy(), CPUs: cpus(j.grant, c.Name),
@@ -239,6 +242,9 @@ func (j job) createAndStart(ctx context.Context, cfg container.Config, img image
 		return err
 	}
 	j.w.agent.cfg.Events.Normal(ref, "Created", "Container created")
+	if err := j.may(ctx); err != nil {
+		return err
+	}
 	// Not called off with the rest: it takes no time, and when it is cut short
 	// nobody knows whether the container has begun to work.
 	if err := rt.Start(context.WithoutCancel(ctx), cfg.Dir); err != nil {
@@ -294,7 +300,7 @@ func (j job) environment(c *v1.Container) ([]string, []volume.Mount, error) {
 		p.Status.PodIPs = append(p.Status.PodIPs, v1.PodIP{IP: ip})
 		p.Status.PodIP = j.ips[0]
 	}
-	env, err := pod.Env(p, c, j.w.agent.cfg.Node(), j.w.agent.cfg.Objects, j.envFile)
+	env, err := pod.Env(p, c, j.token(), j.w.agent.cfg.Node(), j.w.agent.cfg.Objects, j.envFile)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 
+	"github.com/shoal-project/shoal/daemon/exclusive"
 	"github.com/shoal-project/shoal/daemon/pod"
 )
 
@@ -38,6 +39,7 @@ type state struct {
 	OCI        string                     `json:"oci,omitempty"`   // the OCI runtime of the sandbox's containers; "": the host's own
 	Ready      bool                       `json:"ready,omitempty"` // the sandbox was made in full
 	Ending     *pod.Ending                `json:"ending,omitempty"`
+	Leave      *exclusive.Leave           `json:"leave,omitempty"` // by which the sandbox of an exclusive pod was made
 	Containers map[string]*containerState `json:"containers"`
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/container"
 	"github.com/shoal-project/shoal/daemon/cpuset"
+	"github.com/shoal-project/shoal/daemon/exclusive"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/prober"
 	"github.com/shoal-project/shoal/daemon/scope"
@@ -50,6 +51,10 @@ type worker struct {
 	over    []chan struct{} // to be closed when nothing of the pod runs
 	stopLog map[string]bool // what was said of a stop under way
 
+	exclusive bool                            // it has an identity to claim
+	leave     exclusive.Leave                 // that it may begin by
+	present   atomic.Pointer[exclusive.Leave] // by which what is there of it was begun; nil: nothing is
+
 	deferred atomic.Bool // an edit of its resources waits for room
 
 	commands map[prober.Key]*container.Repeated // of probes
@@ -66,7 +71,7 @@ type worker struct {
 }
 
 func newWorker(a *Agent, p *v1.Pod) *worker {
-	return &worker{
+	w := &worker{
 		agent: a, uid: p.UID, namespace: p.Namespace, podName: p.Name,
 		wanted: p, pod: p, status: p.Status,
 		seen:    pod.Observed{Containers: make(map[string]pod.Container), Conditions: pod.Foreign(p.Status.Conditions)},
@@ -79,6 +84,11 @@ func newWorker(a *Agent, p *v1.Pod) *worker {
 		ringing: make(chan struct{}, 1),
 		ended:   make(chan struct{}),
 	}
+	if a.cfg.Claims != nil && a.cfg.Claims.Key(p) != "" {
+		w.exclusive = true
+		w.present.Store(unruled) // until it has looked
+	}
+	return w
 }
 
 // send has f run in the worker's goroutine.
@@ -174,6 +184,7 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) decide() pod.Decision {
 	w.assign()
 	w.observe()
+	w.observeClaim()
 	w.seen.HostIPs = w.agent.cfg.Node().IPs
 	w.seen.Disrupted = pod.Disruption(w.wanted.Status)
 	p := w.pod.DeepCopy()
@@ -260,6 +271,7 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 		switch do.Verb {
 		case pod.StartSandbox:
 			w.agent.wait.Go(w.anticipate)
+			w.beginExclusive()
 			w.save() // from here on something may be left behind: the file says whose it is
 			w.seen.Volumes.Stale = false
 			w.begin(ctx, "", w.job().startSandbox)
@@ -311,14 +323,15 @@ type job struct {
 	cgroup  string
 	path    string // the cgroup's, from the root of the hierarchy
 	ips     []string
-	oci     string // the OCI runtime of its RuntimeClass; "": the host's own
-	target  string // for an ephemeral container: the bundle of the one it looks at
+	leave   *exclusive.Leave // of an exclusive pod; nil: it is none
+	oci     string           // the OCI runtime of its RuntimeClass; "": the host's own
+	target  string           // for an ephemeral container: the bundle of the one it looks at
 }
 
 func (w *worker) job() job {
 	return job{
 		w: w, pod: w.pod, grant: w.agent.cores.grant(string(w.uid)), status: w.status, sandbox: w.sandbox, volumes: w.volumes,
-		unit: w.state.Unit, cgroup: w.state.Cgroup, path: w.state.CgroupPath, ips: w.state.IPs, oci: w.state.OCI,
+		unit: w.state.Unit, cgroup: w.state.Cgroup, path: w.state.CgroupPath, ips: w.state.IPs, oci: w.state.OCI, leave: w.state.Leave,
 	}
 }
 
@@ -387,6 +400,7 @@ func (w *worker) finish() (gone bool) {
 		return false
 	}
 	w.agent.cores.release(string(w.uid))
+	w.releaseClaim()
 	w.agent.cfg.Publish(w.agent.ctx, w.pod, w.status, true)
 	return true
 }

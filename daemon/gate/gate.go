@@ -48,6 +48,7 @@ type Config struct {
 	Daemon    Daemon
 	StopPods  func(context.Context) error // ends those in the slice in an orderly way, as often as it is called
 	Ping      func()                      // systemd's watchdog
+	Leave     <-chan struct{}             // closed when the host is to hand over, and Run to return then; nil: never
 	Clock     func() time.Duration        // nil: CLOCK_BOOTTIME
 	Log       *slog.Logger
 }
@@ -76,6 +77,7 @@ type gate struct {
 	asking  bool // the daemon
 	stating Standing
 	ending  bool // StopPods runs
+	leaving bool // Leave was closed
 }
 
 type answer struct {
@@ -89,8 +91,8 @@ type word struct {
 	err   error
 }
 
-// Run keeps the host's lease until ctx ends, and leaves the slice shut. An
-// error is that it could not do its work: systemd is to kill what is left.
+// Run keeps the host's lease until ctx ends, or until it has handed over since it
+// was told to leave. It leaves the slice shut. An error is that it could not do its work: systemd is to kill what is left.
 func Run(ctx context.Context, c Config) (err error) {
 	if err := c.Budget.Check(); err != nil {
 		return err
@@ -115,9 +117,14 @@ func Run(ctx context.Context, c Config) (err error) {
 		if err := g.step(ctx); err != nil {
 			return err
 		}
+		if g.leaving && g.node.Deadline() == 0 {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-g.Leave:
+			g.leaving, g.Leave = true, nil
 		case <-tick.C:
 		case a := <-g.answers:
 			sight, err := g.sight()
@@ -145,7 +152,7 @@ func (g *gate) sight() (lease.Sight, error) {
 	if err != nil {
 		return lease.Sight{}, fmt.Errorf("look at the exclusive slice: %w", err)
 	}
-	return lease.Sight{Now: g.Clock(), Populated: populated, Frozen: frozen, Daemon: g.spoke, Cleared: g.word.Cleared, Stop: g.word.Stop}, nil
+	return lease.Sight{Now: g.Clock(), Populated: populated, Frozen: frozen, Daemon: g.spoke, Cleared: g.word.Cleared, Stop: g.word.Stop || g.leaving}, nil
 }
 
 // step looks, and makes so what is wished.

@@ -13,6 +13,7 @@ import (
 var own = []v1.PodConditionType{
 	v1.PodScheduled, v1.PodReady, v1.PodInitialized, v1.ContainersReady, v1.PodReadyToStartContainers,
 	v1.PodResizePending, v1.PodResizeInProgress, v1.AllContainersRestarting, v1.DisruptionTarget,
+	Exclusive,
 }
 
 // Foreign are the conditions that others than the node have set.

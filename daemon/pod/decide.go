@@ -104,6 +104,8 @@ func (d *decider) decide() {
 		if !d.anyAlive() {
 			d.stopSandbox()
 		}
+	case d.lost():
+		d.clear()
 	case !d.seen.Sandbox.Ready:
 		d.replaceSandbox()
 	case d.restartingAll():
@@ -218,6 +220,7 @@ func (d *decider) replaceSandbox() {
 	case d.tooSoon(s.Failure):
 	case s.Present:
 		d.stopSandbox()
+	case !d.mayStart():
 	default:
 		d.act(Action{Verb: StartSandbox})
 	}
@@ -366,7 +369,7 @@ func (d *decider) resize(c *v1.Container, seen Container) {
 
 // start makes a container's next attempt, unless it must wait.
 func (d *decider) start(name string, number int) {
-	if d.hold || d.seen.Hold || d.tooSoon(d.seen.Containers[name].Failure) {
+	if d.hold || d.seen.Hold || !d.mayStart() || d.tooSoon(d.seen.Containers[name].Failure) {
 		return
 	}
 	d.act(Action{Verb: Start, Container: name, Number: number})

@@ -50,6 +50,9 @@ var epoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
 //	hook NAME done|failed   the hook under way ended
 //	dies                    the daemon is killed and started again: hooks are not under way any more
 //	condition TYPE STATUS   somebody sets a condition of the pod
+//	claim TOKEN | REASON    the host holds the pod's identity; it does not: NoLease, HeldByNode
+//	claim leaving           the host hands over: nothing is begun any more
+//	claim lost              the lease is lost under which the pod was begun
 //	debug NAME              an ephemeral container is added
 func TestStories(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*.txtar")
@@ -169,6 +172,8 @@ func (h *host) step(f []string) {
 		h.pod.Spec.EphemeralContainers = append(h.pod.Spec.EphemeralContainers, v1.EphemeralContainer{
 			EphemeralContainerCommon: v1.EphemeralContainerCommon{Name: f[1], Image: "tools:1"},
 		})
+	case "claim":
+		h.claim(f[1])
 	case "resize":
 		h.seen.Resize = &Failure{Reason: f[1], Message: "no room", At: h.now, Generation: h.pod.Generation}
 		if f[1] == "had" {
@@ -223,6 +228,20 @@ func (h *host) container(name string) *v1.Container {
 	}
 	h.t.Fatalf("no container %q", name)
 	return nil
+}
+
+func (h *host) claim(how string) {
+	token, err := strconv.ParseUint(how, 10, 64)
+	switch {
+	case err == nil:
+		h.seen.Claim = &Claim{Held: true, Token: token, Reason: "Held"}
+	case how == "lost":
+		h.seen.Claim = &Claim{Lost: true, Token: h.seen.Claim.Token, Reason: "NoLease", Message: "this host has no lease"}
+	case how == "leaving":
+		h.seen.Claim = &Claim{Token: h.seen.Claim.Token, Reason: "NoLease", Message: "this host hands over"}
+	default:
+		h.seen.Claim = &Claim{Reason: how, Message: "broken on purpose"}
+	}
 }
 
 func (h *host) exit(name string, code int, oom bool) {
@@ -305,6 +324,9 @@ func (h *host) report(d Decision) {
 		if c.Type == v1.PodResizePending || c.Type == v1.PodResizeInProgress {
 			fmt.Fprintf(&h.out, " %s=%s:%s", c.Type, c.Status, c.Reason)
 		}
+		if c.Type == Exclusive {
+			fmt.Fprintf(&h.out, " exclusive=%s:%s", c.Status, c.Reason)
+		}
 		if c.Type == v1.AllContainersRestarting && c.Status == v1.ConditionTrue {
 			fmt.Fprint(&h.out, " restarting-all")
 		}
@@ -376,6 +398,9 @@ func (h *host) act(a Action) {
 		}
 	case StopSandbox:
 		h.seen.Sandbox = Sandbox{}
+		if c := h.seen.Claim; c != nil && c.Lost { // the agent asks anew
+			h.claim("Asking")
+		}
 	case ResizeSandbox:
 		s := &h.seen.Sandbox
 		if reason := h.failing["resize"]; reason != "" {

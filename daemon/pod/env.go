@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
@@ -37,12 +38,18 @@ type EnvFile func(volume, path, key string) (string, error)
 // before. An error is the kubelet's CreateContainerConfigError.
 //
 // Source: pkg/kubelet/kubelet_pods.go, makeEnvironmentVariables.
-func Env(pod *v1.Pod, c *v1.Container, node Node, objects Objects, file EnvFile) ([]string, error) {
+//
+// Token is the pod's fencing token, 0 for none: the variable TokenVariable is then
+// set to it, whatever the pod says of that name.
+func Env(pod *v1.Pod, c *v1.Container, token uint64, node Node, objects Objects, file EnvFile) ([]string, error) {
 	e := environment{pod: pod, container: c, node: node, objects: objects, file: file, values: make(map[string]string)}
 	for _, from := range c.EnvFrom {
 		if err := e.addAll(from); err != nil {
 			return nil, err
 		}
+	}
+	if token != 0 {
+		e.values[TokenVariable] = strconv.FormatUint(token, 10)
 	}
 	names := slices.Sorted(maps.Keys(e.values))
 	for _, v := range c.Env {
@@ -50,7 +57,7 @@ func Env(pod *v1.Pod, c *v1.Container, node Node, objects Objects, file EnvFile)
 		if err != nil {
 			return nil, err
 		}
-		if !ok {
+		if !ok || token != 0 && v.Name == TokenVariable {
 			continue
 		}
 		if _, known := e.values[v.Name]; !known {

@@ -147,6 +147,10 @@ func (d *decider) waiting(c *v1.Container, seen Container, reason string) *v1.Co
 		}
 		return w
 	}
+	if !d.mayStart() && !seen.Busy {
+		w.Reason, w.Message = reasonWaitingForClaim, d.seen.Claim.Message
+		return w
+	}
 	a := seen.Current
 	if a != nil && a.State == Exited && a.Reason == StartError {
 		w.Reason, w.Message = reasonRunContainer, a.Message
@@ -341,6 +345,9 @@ func (d *decider) conditions(s v1.PodStatus) []v1.PodCondition {
 		list = append(list, d.restartingCondition(s.Phase))
 	}
 	if c := d.disruption(); c != nil {
+		list = append(list, *c)
+	}
+	if c := d.exclusiveCondition(); c != nil && !over {
 		list = append(list, *c)
 	}
 	list = append(list, d.resizeConditions()...)

@@ -14,6 +14,7 @@
 //	      init/                                 pause and conmon
 //	      <container>/                          made by the OCI runtime
 //	  shoal-besteffort.slice/
+//	  shoal-exclusive.slice/                      the same again, for exclusive pods
 //
 // Nothing is remembered between calls: after a restart of the daemon, Start
 // and List find what is there.

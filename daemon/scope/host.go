@@ -28,6 +28,9 @@ type Spec struct {
 	// StopTimeout is how long processes may take to end after SIGTERM when the
 	// machine shuts down; zero is 10 s. Host.Stop does not wait for it.
 	StopTimeout time.Duration
+	// BindsTo is a unit that the scope ends with (systemd.unit(5)); "": none. It is
+	// started if it is not there.
+	BindsTo string
 }
 
 // Unit is a scope that exists.

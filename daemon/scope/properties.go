@@ -73,6 +73,10 @@ func scopeProperties(spec Spec, systemdVersion int) []systemd.Property {
 	if systemdVersion >= 253 {
 		list = append(list, property("OOMPolicy", "continue"))
 	}
+	if spec.BindsTo != "" {
+		// After: the scope is stopped first when both are, and the other one sees its end.
+		list = append(list, property("BindsTo", []string{spec.BindsTo}), property("After", []string{spec.BindsTo}))
+	}
 	return append(list, properties(spec.Resources)...)
 }
 

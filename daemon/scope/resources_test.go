@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -63,6 +64,9 @@ func golden(t *testing.T, file string) {
 	}
 }
 
+// exclusive is whether a story's pod is one of those that run only once.
+func exclusive(p *v1.Pod) bool { return p.Annotations["shoal.io/exclusive"] != "" }
+
 func describe(t *testing.T, pods []*v1.Pod, node NodeLimits) string {
 	var b strings.Builder
 	for _, pod := range pods {
@@ -77,8 +81,12 @@ func describe(t *testing.T, pods []*v1.Pod, node NodeLimits) string {
 			}
 		}
 	}
-	for _, name := range []string{RootSlice, BurstableSlice, BestEffortSlice} {
-		fmt.Fprintf(&b, "%s: %v\n", name, SliceResources(pods, node)[name])
+	names := []string{RootSlice, BurstableSlice, BestEffortSlice}
+	if slices.ContainsFunc(pods, exclusive) {
+		names = append(names, ExclusiveSlice, ExclusiveBurstableSlice, ExclusiveBestEffortSlice)
+	}
+	for _, name := range names {
+		fmt.Fprintf(&b, "%s: %v\n", name, SliceResources(pods, exclusive, node)[name])
 	}
 	return b.String()
 }

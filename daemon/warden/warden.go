@@ -26,6 +26,7 @@ type Config struct {
 	Budget   lease.Budget
 	StopPods func(context.Context) error // see gate.Config
 	Ping     func()
+	Leave    <-chan struct{}      // see gate.Config
 	Ready    func()               // the socket is open
 	Clock    func() time.Duration // nil: CLOCK_BOOTTIME
 	Log      *slog.Logger
@@ -130,7 +131,7 @@ func (w *Warden) run(ctx context.Context) error {
 	}
 	err = gate.Run(ctx, gate.Config{
 		Node: name, Session: w.session, Slice: w.config.Slice, Budget: w.config.Budget, Witnesses: w, Daemon: daemon{w},
-		StopPods: w.config.StopPods, Ping: w.config.Ping, Clock: w.config.Clock, Log: w.config.Log,
+		StopPods: w.config.StopPods, Ping: w.config.Ping, Leave: w.config.Leave, Clock: w.config.Clock, Log: w.config.Log,
 	})
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -146,6 +147,8 @@ func (w *Warden) pingOn(ctx context.Context) error {
 		w.config.Ping()
 		select {
 		case <-tick.C:
+		case <-w.config.Leave:
+			return nil
 		case <-ctx.Done():
 			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 				return cause
@@ -170,6 +173,8 @@ func (w *Warden) name(ctx context.Context) (string, error) {
 		select {
 		case <-spoken:
 		case <-tick.C:
+		case <-w.config.Leave:
+			return "", context.Canceled
 		case <-ctx.Done():
 			return "", ctx.Err()
 		}

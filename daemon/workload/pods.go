@@ -169,6 +169,9 @@ func UpdateInPlace(decided, declared *v1.Pod) (updated *v1.Pod, why string) {
 	if was, is := decided.Annotations[manifests.AnnotationConfigHash], declared.Annotations[manifests.AnnotationConfigHash]; was != is {
 		return nil, "a static pod's file was edited"
 	}
+	if manifests.Identity(decided) != manifests.Identity(declared) {
+		return nil, "metadata.annotations[" + manifests.AnnotationExclusive + "] can't be changed in place"
+	}
 	keepToken(next, decided)
 	keepRuntimeClass(next, decided)
 	keepPriority(next, decided)

@@ -81,6 +81,7 @@ func TestWhatAnEditDoes(t *testing.T) {
 		{"QoS class", "{requests: {cpu: 100m}, limits: {cpu: 200m}}", "{}", "delete the QoS class changes with the resources"},
 		{"another resource", "limits: {cpu: 200m", "limits: {ephemeral-storage: 1Gi, cpu: 200m", "delete only cpu and memory can be changed in place"},
 		{"second container", "  - name: app", "  - {name: more, image: x}\n  - name: app", "delete containers were added or removed"},
+		{"identity", "labels: {a: b}", "labels: {a: b}, annotations: {shoal.io/exclusive: app}", "delete metadata.annotations[shoal.io/exclusive] can't be changed in place"},
 		{"another node", "spec:\n", "spec:\n  nodeName: n2\n", "delete spec.nodeName can't be changed in place"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
