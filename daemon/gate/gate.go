@@ -78,6 +78,7 @@ type gate struct {
 	stating Standing
 	ending  bool // StopPods runs
 	leaving bool // Leave was closed
+	refused lease.Refusal
 }
 
 type answer struct {
@@ -132,9 +133,10 @@ func Run(ctx context.Context, c Config) (err error) {
 				return err
 			}
 			g.node = g.node.Hear(a.do, a.a, sight)
-			if a.a.Refused != lease.Granted {
+			if a.a.Refused != lease.Granted && a.a.Refused != g.refused {
 				g.Log.Info("the witnesses refused", "reason", string(a.a.Refused))
 			}
+			g.refused = a.a.Refused
 		case w := <-g.words:
 			if g.asking = false; w.err == nil {
 				g.word, g.spoke = w.w, w.asked
