@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/shoal-project/shoal/daemon/lease"
@@ -173,6 +174,10 @@ func (p *port) answer(rw http.ResponseWriter, req *http.Request) {
 		return
 	}
 	from, _ := req.Context().Value(askerKey{}).(string)
+	if !slices.ContainsFunc(p.w.snapshot().Members, func(m tenure.Member) bool { return m.Name == from }) {
+		http.Error(rw, "node "+from+" is not known here", http.StatusForbidden) // any more
+		return
+	}
 	ctx, cancel := context.WithTimeout(req.Context(), p.w.config.Budget.Deadline)
 	defer cancel()
 	out, err := json.Marshal(p.w.answer(ctx, ask{req.URL.Path, from, body}))

@@ -17,8 +17,11 @@ import (
 )
 
 const (
-	// onceWithin is how long one node may take to answer: an election is over sooner.
-	onceWithin = 3 * time.Second
+	// onceWithin is how long one node may take to answer: two that are dead leave
+	// a renewal half of its time.
+	onceWithin = 2 * time.Second
+	// muteFor is how long a node that did not answer is asked last.
+	muteFor = 10 * time.Second
 	// askAgain is between two rounds in which nobody led.
 	askAgain = 300 * time.Millisecond
 	// mostReply bounds what is answered: a report of many hosts.
@@ -28,12 +31,18 @@ const (
 // errNobody is that no witness leads, as far as any of those that were asked knows.
 var errNobody = errors.New("no witness leads")
 
-// Ask is gate.Witnesses'.
+// Ask is gate.Witnesses'. It tries once: gate asks again each second.
 func (w *Warden) Ask(ctx context.Context, r lease.Request) (lease.Answer, error) {
-	out, err := w.find(ctx, pathLease, r)
+	body, err := json.Marshal(r)
 	if err != nil {
 		return lease.Answer{}, err
 	}
+	out, err := w.round(ctx, ask{path: pathLease, body: body})
+	if err != nil {
+		w.unheard()
+		return lease.Answer{}, err
+	}
+	w.heard(out)
 	if out.Lease == nil {
 		return lease.Answer{}, errors.New("an answer without a lease")
 	}
@@ -108,6 +117,7 @@ func (w *Warden) round(ctx context.Context, a ask) (reply, error) {
 		}
 		asked[node] = true
 		r, err := w.once(ctx, node, a)
+		w.listened(node, err)
 		switch {
 		case err != nil:
 			last = err
@@ -130,8 +140,23 @@ func (w *Warden) round(ctx context.Context, a ask) (reply, error) {
 	return reply{}, last
 }
 
+// listened notes whether a node answers.
+func (w *Warden) listened(node string, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		delete(w.mute, node)
+		return
+	}
+	if w.mute == nil {
+		w.mute = make(map[string]time.Time)
+	}
+	w.mute[node] = time.Now()
+}
+
 // likely are the nodes that may lead: the one that did, this one, those that
-// have seats, then those that say they have a log. Of others none is asked.
+// have seats, then those that say they have a log; of all of them last those that
+// did not answer a moment ago. Of others none is asked.
 func (w *Warden) likely() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -152,6 +177,13 @@ func (w *Warden) likely() []string {
 			list = append(list, m.Name)
 		}
 	}
+	mute := func(node string) int {
+		if at, is := w.mute[node]; is && time.Since(at) < muteFor {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(list, func(a, b string) int { return mute(a) - mute(b) })
 	return list
 }
 

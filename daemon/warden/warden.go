@@ -61,12 +61,13 @@ type Warden struct {
 	gateErr error         // the host can't have a lease
 	seat    *seat         // nil: this host runs no witness
 	disk    disk
-	trouble string    // of the seat, in words
-	giving  bool      // this host's own log gives way
-	leader  string    // the node that led last
-	seats   []string  // ids, as the leader said last
-	quiet   time.Time // since when nobody answers; zero: somebody does
-	absent  int       // how often the leader's list of seats lacked this host's
+	trouble string               // of the seat, in words
+	giving  bool                 // this host's own log gives way
+	leader  string               // the node that led last
+	seats   []string             // ids, as the leader said last
+	quiet   time.Time            // since when nobody answers; zero: somebody does
+	mute    map[string]time.Time // nodes that did not answer, and when
+	absent  int                  // how often the leader's list of seats lacked this host's
 
 	// The following goroutine's, where this host's witness leads.
 	watch  map[string]sign

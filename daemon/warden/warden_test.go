@@ -158,6 +158,7 @@ func TestAMajorityThatIsLostIsRecoveredByAPerson(t *testing.T) {
 }
 
 func TestAWitnessWithANewDiskGetsItsSeatAnew(t *testing.T) {
+	longer(t)
 	b := newBed(t)
 	hosts := three(b)
 	for _, h := range hosts {
@@ -188,6 +189,7 @@ func TestAWitnessWithANewDiskGetsItsSeatAnew(t *testing.T) {
 }
 
 func TestASixthHostTakesTheSeatOfALostOne(t *testing.T) {
+	longer(t)
 	b := newBed(t)
 	var hosts []*box
 	for _, name := range []string{"n1", "n2", "n3", "n4", "n5", "n6"} {
@@ -207,6 +209,7 @@ func TestASixthHostTakesTheSeatOfALostOne(t *testing.T) {
 }
 
 func TestTwoLoneHostsBecomeOneOnceTheYoungerHoldsNothing(t *testing.T) {
+	longer(t)
 	b := newBed(t)
 	n1, n2 := b.add("n1"), b.add("n2")
 	n1.alone, n2.alone = true, true
