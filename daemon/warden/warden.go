@@ -188,6 +188,13 @@ type daemon struct{ *Warden }
 // Ask passes on how things stand, and waits until the daemon speaks.
 func (w daemon) Ask(ctx context.Context, s gate.Standing) (gate.Word, error) {
 	w.mu.Lock()
+	switch old := w.lease.Epoch; {
+	case s.Epoch == old:
+	case s.Epoch != 0:
+		w.config.Log.Info("this host has a lease", "epoch", s.Epoch)
+	default:
+		w.config.Log.Warn("this host has no lease any more", "epoch", old)
+	}
 	w.lease = s
 	w.changed()
 	spoken := w.spoken
