@@ -17,7 +17,7 @@ import (
 // image finds or pulls a container's image, as imagePullPolicy says (the
 // kubelet's EnsureImageExists, pkg/kubelet/images/image_manager.go).
 func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
-	images, events, ref := j.w.agent.cfg.Images, j.w.agent.cfg.Events, reference(j.pod, c.Name)
+	events, ref := j.w.agent.cfg.Events, reference(j.pod, c.Name)
 	if !image.IsRootfs(c.Image) {
 		if _, err := image.Normalize(c.Image); err != nil {
 			err = fmt.Errorf("Failed to apply default image tag %q: %w", c.Image, err)
@@ -25,11 +25,11 @@ func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
 			return image.Image{}, &failure{pod.InvalidImageName, err}
 		}
 	}
-	if c.ImagePullPolicy != v1.PullAlways || image.IsRootfs(c.Image) {
-		img, err := images.Get(c.Image)
+	img, err := j.present(c)
+	if !errors.Is(err, errAlwaysPull) {
 		switch {
 		case err == nil:
-			events.Normal(ref, "Pulled", "Container image %q already present on machine", c.Image)
+			j.sayPresent(c)
 			return img, nil
 		case !errors.Is(err, image.ErrNotFound):
 			err = fmt.Errorf("Failed to inspect image %q: %w", c.Image, err)
@@ -48,7 +48,7 @@ func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
 	events.Normal(ref, "Pulling", "Pulling image %q", c.Image)
 	begin := j.w.agent.cfg.Now()
 	done := j.w.agent.timed(tookPull)
-	img, err := images.Pull(ctx, c.Image, image.PullOptions{Credentials: &credentials})
+	img, err = j.w.agent.cfg.Images.Pull(ctx, c.Image, image.PullOptions{Credentials: &credentials})
 	done()
 	if err != nil {
 		return image.Image{}, j.pullFailed(ctx, c, err)
@@ -56,6 +56,21 @@ func (j job) image(ctx context.Context, c *v1.Container) (image.Image, error) {
 	events.Normal(ref, "Pulled", "Successfully pulled image %q in %s. Image size: %d bytes.",
 		c.Image, j.w.agent.cfg.Now().Sub(begin).Round(time.Millisecond), img.Size)
 	return img, nil
+}
+
+// errAlwaysPull says that imagePullPolicy wants the registry asked.
+var errAlwaysPull = errors.New("the image is always pulled")
+
+// present is a container's image that is there and need not be pulled.
+func (j job) present(c *v1.Container) (image.Image, error) {
+	if c.ImagePullPolicy == v1.PullAlways && !image.IsRootfs(c.Image) {
+		return image.Image{}, errAlwaysPull
+	}
+	return j.w.agent.cfg.Images.Get(c.Image)
+}
+
+func (j job) sayPresent(c *v1.Container) {
+	j.w.agent.cfg.Events.Normal(reference(j.pod, c.Name), "Pulled", "Container image %q already present on machine", c.Image)
 }
 
 // pullFailed says that a pull failed, unless it was called off.

@@ -40,12 +40,18 @@ func (j job) startSandbox(ctx context.Context) func() {
 	done()
 	w := j.w
 	return func() {
+		for _, do := range j.first {
+			if made.ahead[do.Container] == nil {
+				w.containerState(do.Container).Starting = nil
+			}
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				w.sandboxFailed(j.pod, err)
 			}
 			return
 		}
+		w.ahead, w.aheadOf = made.ahead, j.pod
 		if w.hasCpuset() {
 			w.agent.cores.end(string(w.uid), made.grant.Scope())
 		}
@@ -99,6 +105,8 @@ type made struct {
 	oci     string // the OCI runtime of the pod's RuntimeClass
 	volumes map[string]volume.Mounted
 
+	ahead map[string]*run // of containers, see prepare
+
 	grant    cpuset.Grant
 	outdated error // why some volumes hold what they held before
 }
@@ -139,37 +147,61 @@ func (j job) makeSandbox(ctx context.Context) (m made, err error) {
 		Sysctls:               sysctls(spec),
 		Users:                 users,
 	}
-	m.sandbox, err = container.StartSandbox(ctx, sandbox)
-	if err != nil {
-		return m, err
+	j.oci = m.oci
+	ahead := j.goAhead(ctx)
+	if err = j.share(ctx, sandbox, &m, ahead); err != nil {
+		for _, r := range ahead.end() {
+			j.dropRun(ctx, r)
+		}
+		m.ahead = nil
 	}
-	// The scope's job takes systemd a while; addresses are made meanwhile.
+	return m, err
+}
+
+// share makes the namespaces, the scope and the addresses. The scope's job takes
+// systemd a while; the rest is made meanwhile, of containers too.
+func (j job) share(ctx context.Context, cfg container.SandboxConfig, m *made, ahead *ahead) (err error) {
+	if m.sandbox, err = container.StartSandbox(ctx, cfg); err != nil {
+		return err
+	}
 	m.grant = j.grant
 	if scope.QOS(j.pod) == v1.PodQOSGuaranteed {
 		m.grant = j.w.agent.cores.begin(string(j.w.uid))
 	}
 	unit := j.scopeSpec(m.sandbox.PID, m.grant)
-	started := make(chan error, 1)
 	m.limits = unit.Resources.String()
+	var made scope.Unit
+	started := make(chan error, 1)
 	go func() {
 		var err error
-		m.unit, err = j.w.agent.cfg.Scopes.Start(ctx, unit)
+		made, err = j.w.agent.cfg.Scopes.Start(ctx, unit)
+		ahead.enough()
 		started <- err
 	}()
 	m.ips, err = j.attach(ctx, m.sandbox)
-	if err := errors.Join(<-started, err); err != nil {
-		return m, err
+	if err == nil {
+		err = j.writeEtc(cfg.Hostname, m.ips, cfg.Users)
 	}
+	if err == nil {
+		m.ahead = j.in(*m).furnished(ctx, ahead.end())
+	}
+	if err := errors.Join(<-started, err); err != nil {
+		return err
+	}
+	m.unit = made
 	if err := j.w.agent.moveHelpers(m.unit.Cgroup, m.grant); err != nil {
-		return m, err
+		return err
 	}
 	if err := j.may(ctx); err != nil {
-		return m, err
+		return err
 	}
-	if err := container.MountShm(sandbox); err != nil {
-		return m, err
-	}
-	return m, j.writeEtc(nodename, m.ips, users)
+	return container.MountShm(cfg)
+}
+
+// in is the job with the sandbox that was made for it.
+func (j job) in(m made) job {
+	j.sandbox, j.volumes, j.grant, j.ips, j.oci = m.sandbox, m.volumes, m.grant, m.ips, m.oci
+	return j
 }
 
 func (a *Agent) ociRuntime(p *v1.Pod) (string, error) {

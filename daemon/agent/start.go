@@ -102,21 +102,58 @@ func (w *worker) startFailed(ctx context.Context, about *v1.Pod, c *v1.Container
 	w.agent.cfg.Events.Warning(ref, "Failed", "Error: %v", err)
 }
 
+// run is one run of a container that is being made.
+type run struct {
+	container *v1.Container
+	attempt   *pod.Attempt
+	image     image.Image
+	root      string            // where its root is mounted; "": nowhere yet
+	cfg       container.Config  // all that the specification needs; zero: not known yet
+	conmon    *container.Parked // nil: none waits
+}
+
 // makeContainer is start's work; all of it may be called off.
 func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*pod.Attempt, error) {
-	img, err := j.image(ctx, c)
-	if err != nil {
-		return nil, err
+	r, img := j.ahead, image.Image{}
+	if r == nil {
+		var err error
+		if img, err = j.image(ctx, c); err != nil {
+			return nil, err
+		}
 	}
 	select {
 	case j.w.agent.starts <- struct{}{}:
 		defer func() { <-j.w.agent.starts }()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, errors.Join(ctx.Err(), j.drop(ctx, r))
 	}
 	if err := j.may(ctx); err != nil {
-		return nil, err
+		return nil, errors.Join(err, j.drop(ctx, r))
 	}
+	if r == nil {
+		var err error
+		if r, err = j.beginRun(ctx, c, number, img); err != nil {
+			return nil, err
+		}
+	}
+	attempt := r.attempt
+	if err := j.createAndStart(ctx, r); err != nil {
+		left := j.drop(ctx, r)
+		if left == nil && ctx.Err() == nil && isStartError(err) {
+			err = cure.Wrap(j.pod, c.Name, err)
+			j.w.agent.cfg.Events.Warning(reference(j.pod, c.Name), "Failed", "Error: %v", err)
+			attempt.State, attempt.Finished = pod.Exited, j.w.agent.cfg.Now()
+			attempt.ExitCode, attempt.Reason, attempt.Message = pod.StartErrorExitCode, pod.StartError, err.Error()
+			return attempt, nil
+		}
+		return nil, errors.Join(err, left)
+	}
+	attempt.Started = j.w.agent.cfg.Now()
+	return attempt, nil
+}
+
+// beginRun says in the state that the run is being made.
+func (j job) beginRun(ctx context.Context, c *v1.Container, number int, img image.Image) (*run, error) {
 	attempt := &pod.Attempt{
 		Number: number, ID: j.w.id(c.Name, number), State: pod.Running,
 		Image: c.Image, ImageID: imageID(img), StoreID: img.ID, Resources: *c.Resources.DeepCopy(), CPUs: cpus(j.grant, c.Name),
@@ -131,23 +168,23 @@ func (j job) makeContainer(ctx context.Context, c *v1.Container, number int) (*p
 	if err := j.w.agent.removeAttempt(ctx, j.w.uid, c.Name, number); err != nil {
 		return nil, &failure{string(container.CreateContainerError), err}
 	}
-	cfg, err := j.containerConfig(c, number, img)
-	if err != nil {
-		return nil, err
+	if err := os.MkdirAll(filepath.Dir(j.w.logFile(c.Name, number)), 0o755); err != nil {
+		return nil, &failure{string(container.CreateContainerError), err}
 	}
-	if err := j.createAndStart(ctx, cfg, img, attempt); err != nil {
-		left := j.w.agent.removeAttempt(context.WithoutCancel(ctx), j.w.uid, c.Name, number)
-		if left == nil && ctx.Err() == nil && isStartError(err) {
-			err = cure.Wrap(j.pod, c.Name, err)
-			j.w.agent.cfg.Events.Warning(reference(j.pod, c.Name), "Failed", "Error: %v", err)
-			attempt.State, attempt.Finished = pod.Exited, j.w.agent.cfg.Now()
-			attempt.ExitCode, attempt.Reason, attempt.Message = pod.StartErrorExitCode, pod.StartError, err.Error()
-			return attempt, nil
-		}
-		return nil, errors.Join(err, left)
+	return &run{container: c, attempt: attempt, image: img}, nil
+}
+
+// drop takes away what was made of a run, nil for none.
+func (j job) drop(ctx context.Context, r *run) error {
+	if r == nil {
+		return nil
 	}
-	attempt.Started = j.w.agent.cfg.Now()
-	return attempt, nil
+	ctx = context.WithoutCancel(ctx)
+	var err error
+	if r.conmon != nil {
+		err = r.conmon.CallOff(ctx)
+	}
+	return errors.Join(err, j.w.agent.removeAttempt(ctx, j.w.uid, r.container.Name, r.attempt.Number))
 }
 
 // notExecutable is what OCI runtimes say when they create a container whose
@@ -194,28 +231,13 @@ func (w *worker) containerState(name string) *containerState {
 	return cs
 }
 
-func (j job) createAndStart(ctx context.Context, cfg container.Config, img image.Image, attempt *pod.Attempt) error {
+func (j job) createAndStart(ctx context.Context, r *run) error {
 	defer j.w.agent.timed(tookContainer)()
-	var err error
-	// Writable also for readOnlyRootFilesystem: the runtime makes mount points in
-	// it before it makes it read-only.
-	root := j.w.root(cfg.Container.Name, cfg.Attempt)
-	users, err := j.userNS()
-	if err != nil {
-		return &failure{string(container.CreateContainerError), err}
-	}
-	if users != nil {
-		defer users.NS.Close()
-	}
-	if cfg.Rootfs, err = image.MountRoot(img, root, false, users); err != nil {
-		return &failure{string(container.CreateContainerError), err}
-	}
-	if err := j.letIn(cfg.Container.Name, root); err != nil {
-		return &failure{string(container.CreateContainerError), err}
-	}
-	if cfg, err = cfg.Load(); err != nil {
+	if err := j.furnish(r); err != nil {
 		return err
 	}
+	cfg := r.cfg
+	cfg.CgroupParent = j.path
 	ns, err := j.targetNamespace(cfg.Container.Name)
 	if err != nil {
 		return err
@@ -228,7 +250,7 @@ func (j job) createAndStart(ctx context.Context, cfg container.Config, img image
 	if err != nil {
 		return err
 	}
-	attempt.User = identity(spec)
+	r.attempt.User = identity(spec)
 	var cgroup *os.File
 	if j.cgroup != "" {
 		if cgroup, err = os.Open(filepath.Join(j.cgroup, "init")); err != nil {
@@ -238,19 +260,72 @@ func (j job) createAndStart(ctx context.Context, cfg container.Config, img image
 	}
 	ref := reference(j.pod, cfg.Container.Name)
 	rt := j.w.agent.cfg.Containers
-	if _, err := rt.Create(ctx, cfg, spec, cgroup); err != nil {
+	if r.conmon != nil {
+		_, err = r.conmon.Create(ctx, spec, cgroup)
+	} else {
+		_, err = rt.Create(ctx, cfg, spec, cgroup)
+	}
+	if err != nil {
 		return err
 	}
-	j.w.agent.cfg.Events.Normal(ref, "Created", "Container created")
 	if err := j.may(ctx); err != nil {
+		j.w.agent.cfg.Events.Normal(ref, "Created", "Container created")
 		return err
 	}
 	// Not called off with the rest: it takes no time, and when it is cut short
 	// nobody knows whether the container has begun to work.
-	if err := rt.Start(context.WithoutCancel(ctx), cfg.Dir); err != nil {
+	err = rt.Start(context.WithoutCancel(ctx), cfg.Dir)
+	j.w.agent.cfg.Events.Normal(ref, "Created", "Container created")
+	if err != nil {
 		return err
 	}
 	j.w.agent.cfg.Events.Normal(ref, "Started", "Container started")
+	return nil
+}
+
+// furnish resolves everything that the run needs, unless that was done.
+func (j job) furnish(r *run) error {
+	if r.cfg.Container != nil {
+		return nil
+	}
+	cfg, err := j.containerConfig(r.container, r.attempt.Number, r.image)
+	if err != nil {
+		return err
+	}
+	if err := j.mountRoot(r); err != nil {
+		return &failure{string(container.CreateContainerError), err}
+	}
+	cfg.Rootfs = r.root
+	if cfg, err = cfg.Load(); err != nil {
+		return err
+	}
+	r.cfg = cfg
+	return nil
+}
+
+// mountRoot mounts the run's root, unless it is. It is writable also for
+// readOnlyRootFilesystem: the runtime makes mount points in it before it makes it
+// read-only.
+func (j job) mountRoot(r *run) error {
+	if r.root != "" {
+		return nil
+	}
+	users, err := j.userNS()
+	if err != nil {
+		return err
+	}
+	if users != nil {
+		defer users.NS.Close()
+	}
+	dir := j.w.root(r.container.Name, r.attempt.Number)
+	root, err := image.MountRoot(r.image, dir, false, users)
+	if err != nil {
+		return err
+	}
+	if err := j.letIn(r.container.Name, dir); err != nil {
+		return err
+	}
+	r.root = root
 	return nil
 }
 
@@ -266,11 +341,6 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 	if mounts, err = volume.BindSubPaths(filepath.Join(j.w.lib(), "subpaths"), c.Name, mounts); err != nil {
 		return cfg, &failure{string(container.CreateContainerConfigError), err}
 	}
-	dir := j.w.bundle(c.Name, number)
-	logFile := j.w.logFile(c.Name, number)
-	if err := os.MkdirAll(filepath.Dir(logFile), 0o755); err != nil {
-		return cfg, &failure{string(container.CreateContainerError), err}
-	}
 	node := j.w.agent.cfg.Node()
 	cfg = container.Config{
 		ID: j.w.id(c.Name, number), Pod: j.pod, Container: &expanded, Attempt: number,
@@ -278,7 +348,7 @@ func (j job) containerConfig(c *v1.Container, number int, img image.Image) (cont
 		CgroupParent: j.path, Resources: j.w.agent.containerResources(j.pod, c, cpus(j.grant, c.Name)),
 		OOMScoreAdj: max(j.w.agent.cfg.MinOOMScoreAdj, scope.OOMScoreAdj(j.pod, c, node.Allocatable.Memory().Value())),
 		AppArmor:    pod.AppArmorProfile(j.pod, c),
-		OCI:         j.oci, Dir: dir, LogPath: logFile, SeccompDefault: j.w.agent.cfg.SeccompDefault,
+		OCI:         j.oci, Dir: j.w.bundle(c.Name, number), LogPath: j.w.logFile(c.Name, number), SeccompDefault: j.w.agent.cfg.SeccompDefault,
 	}
 	for _, m := range mounts {
 		cfg.Mounts = append(cfg.Mounts, container.Mount{

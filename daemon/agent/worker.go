@@ -50,6 +50,8 @@ type worker struct {
 	hooks   map[hookKey]context.CancelFunc
 	over    []chan struct{} // to be closed when nothing of the pod runs
 	stopLog map[string]bool // what was said of a stop under way
+	ahead   map[string]*run // prepared, for what is decided next, by container
+	aheadOf *v1.Pod         // which they were prepared for
 
 	exclusive bool                            // it has an identity to claim
 	leave     exclusive.Leave                 // that it may begin by
@@ -274,7 +276,9 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 			w.beginExclusive()
 			w.save() // from here on something may be left behind: the file says whose it is
 			w.seen.Volumes.Stale = false
-			w.begin(ctx, "", w.job().startSandbox)
+			j := w.job()
+			j.first = w.first()
+			w.begin(ctx, "", j.startSandbox)
 		case pod.ResizeSandbox:
 			w.resizeSandbox(ctx)
 		case pod.Refresh:
@@ -284,7 +288,7 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 			w.begin(ctx, "", w.job().stopSandbox)
 		case pod.Start:
 			j, spec := w.job(), w.spec(do.Container)
-			j.target = w.targetBundle(do.Container)
+			j.target, j.ahead = w.targetBundle(do.Container), w.takeAhead(do.Container, do.Number)
 			w.begin(ctx, do.Container, func(ctx context.Context) func() { return j.start(ctx, spec, do.Number) })
 			w.making(do.Container)
 		case pod.Terminate:
@@ -300,6 +304,7 @@ func (w *worker) act(ctx context.Context, d pod.Decision) (changed bool) {
 		}
 		changed = true
 	}
+	w.dropAhead()
 	return changed
 }
 
@@ -326,6 +331,9 @@ type job struct {
 	leave   *exclusive.Leave // of an exclusive pod; nil: it is none
 	oci     string           // the OCI runtime of its RuntimeClass; "": the host's own
 	target  string           // for an ephemeral container: the bundle of the one it looks at
+
+	first []pod.Action // for a sandbox: what will be started in it first
+	ahead *run         // for a container: what was prepared of it; nil: nothing
 }
 
 func (w *worker) job() job {
@@ -390,6 +398,7 @@ func (w *worker) waitForOperations() {
 		<-w.ringing
 		w.receive()
 	}
+	w.dropAhead()
 }
 
 // finish removes what the pod leaves behind, and says that it is gone. If that

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,7 +43,7 @@ func BenchmarkCrunRun(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if err := bed.prepare(cfg, spec); err != nil {
+	if err := errors.Join(bed.prepare(cfg), writeJSON(cfg.Dir, configFile, spec)); err != nil {
 		b.Fatal(err)
 	}
 	for n := range b.N {

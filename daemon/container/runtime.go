@@ -3,7 +3,6 @@ package container
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -92,14 +90,16 @@ type processes struct {
 // error, which is of type [*Error] where the runtime refused, nothing is left
 // but the log file.
 func (r *Runtime) Create(ctx context.Context, cfg Config, spec *specs.Spec, conmonCgroup *os.File) (State, error) {
-	if _, err := os.Lstat(filepath.Join(cfg.Dir, identityFile)); err == nil {
-		return State{}, fmt.Errorf("create container: %s is in use", cfg.Dir)
-	}
-	if err := r.prepare(cfg, spec); err != nil {
+	if err := r.prepare(cfg); err != nil {
 		return State{}, fmt.Errorf("create container: %w", err)
 	}
+	return r.create(ctx, cfg, spec, func() (*conmon, error) { return r.startConmon(cfg, conmonCgroup) })
+}
+
+// create has conmon started, or go on.
+func (r *Runtime) create(ctx context.Context, cfg Config, spec *specs.Spec, conmon func() (*conmon, error)) (State, error) {
 	begin := time.Now()
-	if err := r.create(ctx, cfg, conmonCgroup); err != nil {
+	if err := r.supervise(ctx, cfg, spec, conmon); err != nil {
 		// The caller's context may be what ended; taking away is bounded by itself.
 		return State{}, errors.Join(&Error{CreateContainerError, err}, r.Delete(context.WithoutCancel(ctx), cfg.Dir))
 	}
@@ -107,20 +107,32 @@ func (r *Runtime) Create(ctx context.Context, cfg Config, spec *specs.Spec, conm
 	return r.Read(cfg.Dir)
 }
 
-func (r *Runtime) create(ctx context.Context, cfg Config, cgroup *os.File) error {
+func (r *Runtime) supervise(ctx context.Context, cfg Config, spec *specs.Spec, conmon func() (*conmon, error)) error {
 	unlock, err := lock(cfg.Dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	pid, err := r.conmonCreate(ctx, cfg, cgroup)
+	if err := writeJSON(cfg.Dir, configFile, spec); err != nil {
+		return err
+	}
+	c, err := conmon()
+	if err != nil {
+		return err
+	}
+	pid, err := c.created(ctx)
 	if err != nil {
 		return err
 	}
 	return recordProcesses(cfg.Dir, cfg.ID, pid)
 }
 
-func (r *Runtime) prepare(cfg Config, spec *specs.Spec) error {
+// prepare makes the container's directory, in which whoever comes later finds
+// out what was being made.
+func (r *Runtime) prepare(cfg Config) error {
+	if _, err := os.Lstat(filepath.Join(cfg.Dir, identityFile)); err == nil {
+		return fmt.Errorf("%s is in use", cfg.Dir)
+	}
 	for _, dir := range []string{cfg.Dir, r.root(), r.exitDir()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -129,106 +141,7 @@ func (r *Runtime) prepare(cfg Config, spec *specs.Spec) error {
 	if err := os.Remove(filepath.Join(r.exitDir(), cfg.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := writeJSON(cfg.Dir, configFile, spec); err != nil {
-		return err
-	}
 	return writeJSON(cfg.Dir, identityFile, identity{identityVersion, cfg.ID, cfg.LogPath, cfg.Container.TTY, time.Now(), r.oci(cfg.OCI)})
-}
-
-// conmonCreate starts conmon, which starts the OCI runtime, and returns the
-// pid of the container's first process.
-func (r *Runtime) conmonCreate(ctx context.Context, cfg Config, cgroup *os.File) (int, error) {
-	sync, syncChild, err := os.Pipe()
-	if err != nil {
-		return 0, err
-	}
-	defer sync.Close()
-	defer syncChild.Close()
-	output, err := os.OpenFile(filepath.Join(cfg.Dir, conmonLogFile), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	defer output.Close()
-
-	cmd := exec.Command(r.conmon(), r.conmonArgs(cfg)...)
-	cmd.Dir = cfg.Dir
-	cmd.Env = []string{defaultPath, "_OCI_SYNCPIPE=3"}
-	cmd.Stderr = output
-	cmd.ExtraFiles = []*os.File{syncChild}
-	over := ""
-	if cfg.Sandbox.UserNS != "" {
-		over = cfg.Dir
-	}
-	if err := start(cmd, cgroup, over); err != nil {
-		return 0, fmt.Errorf("conmon: %w", err)
-	}
-	syncChild.Close()
-	stop := context.AfterFunc(ctx, func() { sync.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	pid, err := readSync(sync)
-	waitErr := cmd.Wait() // conmon forks itself away, so this is only its first process
-	if ctx.Err() != nil {
-		return 0, ctx.Err()
-	}
-	if err == nil || errors.As(err, new(*refusal)) {
-		return pid, err
-	}
-	said, _ := os.ReadFile(output.Name())
-	return 0, fmt.Errorf("conmon: %w", errors.Join(err, waitErr, errors.New(string(bytes.TrimSpace(said)))))
-}
-
-func (r *Runtime) conmonArgs(cfg Config) []string {
-	args := []string{
-		"--api-version", "1",
-		"--cid", cfg.ID, "--cuuid", cfg.ID, "--name", cfg.Container.Name,
-		"--runtime", r.program(r.oci(cfg.OCI)), "--bundle", cfg.Dir,
-		"--container-pidfile", filepath.Join(cfg.Dir, pidFile),
-		"--conmon-pidfile", filepath.Join(cfg.Dir, conmonPIDFile),
-		"--exit-dir", r.exitDir(), "--persist-dir", cfg.Dir,
-		"--log-path", "k8s-file:" + cfg.LogPath,
-		"--full-attach",    // the socket lies in the bundle, however long its path
-		"--no-sync-log",    // fsync of a log at exit delays the exit code
-		"--no-new-keyring", // refused inside systemd-nspawn
-	}
-	for _, flag := range r.flags(r.oci(cfg.OCI)) {
-		args = append(args, "--runtime-arg", flag)
-	}
-	if cfg.Container.TTY {
-		args = append(args, "--terminal")
-	}
-	if cfg.Container.Stdin {
-		args = append(args, "--stdin")
-		if !cfg.Container.StdinOnce {
-			args = append(args, "--leave-stdin-open")
-		}
-	}
-	return args
-}
-
-// refusal is what the OCI runtime said when it could not create a container.
-type refusal struct{ text string }
-
-func (e *refusal) Error() string { return e.text }
-
-// readSync reads conmon's report: {"data": PID}, or a negative number and what
-// the OCI runtime wrote to its stderr.
-func readSync(sync *os.File) (int, error) {
-	var report struct {
-		Data    int    `json:"data"`
-		Message string `json:"message"`
-	}
-	if err := json.NewDecoder(sync).Decode(&report); err != nil {
-		return 0, fmt.Errorf("no report: %w", err)
-	}
-	if report.Data <= 0 {
-		return 0, &refusal{"container create failed: " + clean(report.Message)}
-	}
-	return report.Data, nil
-}
-
-// clean makes one line of an OCI runtime's error.
-func clean(text string) string {
-	return strings.Join(strings.FieldsFunc(strings.TrimSpace(text), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 }
 
 // recordProcesses writes process.json for the container whose first process

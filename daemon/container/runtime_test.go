@@ -422,7 +422,7 @@ func TestHalfMadeContainersCanBeDeleted(t *testing.T) {
 		}
 	}
 	// As if it had died even before conmon was forked.
-	if err := b.prepare(cfg, nil); err != nil {
+	if err := b.prepare(cfg); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.read(cfg.Dir); got.Phase != Incomplete {
@@ -464,7 +464,14 @@ func daemonThatGetsKilled(dir string) {
 		exitOn(err)
 		spec, err := Spec(cfg)
 		exitOn(err)
-		_, err = r.Create(ctx, cfg, spec, nil)
+		if n%2 == 0 {
+			_, err = r.Create(ctx, cfg, spec, nil)
+		} else {
+			var parked *Parked
+			parked, err = r.Park(cfg)
+			exitOn(err)
+			_, err = parked.Create(ctx, spec, nil)
+		}
 		exitOn(err)
 		exitOn(r.Start(ctx, cfg.Dir))
 	}

@@ -44,7 +44,7 @@ func fromHere(cgroup *os.File, over string, fork func() error) error {
 	}
 	return onOwnThread(func() error {
 		if hybrid && cgroup != nil {
-			if err := joinV1(cgroup.Name()); err != nil {
+			if err := joinV1(cgroup.Name(), "0"); err != nil {
 				return err
 			}
 		}
@@ -114,17 +114,17 @@ func ownNull(dir string) error {
 	return errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
 }
 
-// joinV1 moves the calling thread, whose children inherit that, to where the
-// cgroup v2 directory's parent, a scope, lies in the hierarchies of cgroup v1:
-// clone3(2) knows v2 only, and limits are in v1.
-func joinV1(dir string) error {
+// joinV1 moves a thread, "0" for the calling one, whose children inherit that, to
+// where the cgroup v2 directory's parent, a scope, lies in the hierarchies of
+// cgroup v1: clone3(2) knows v2 only, and limits are in v1.
+func joinV1(dir, thread string) error {
 	scope, ok := strings.CutPrefix(filepath.Dir(dir), cgroupHybrid)
 	if !ok {
 		return nil
 	}
 	found, err := filepath.Glob(filepath.Join(cgroupMount, "*", scope, "tasks"))
 	for _, tasks := range found {
-		err = errors.Join(err, os.WriteFile(tasks, []byte("0"), 0))
+		err = errors.Join(err, os.WriteFile(tasks, []byte(thread), 0))
 	}
 	return err
 }
