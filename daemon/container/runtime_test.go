@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -488,7 +489,8 @@ func killedConfig(dir string, n int) Config {
 	pod := &v1.Pod{}
 	pod.Spec.Containers = []v1.Container{{Name: "app", Command: []string{"sh", "-c", "echo started; sleep 0.2; exit 7"}}}
 	return Config{
-		ID: fmt.Sprintf("killed-container-%04d", n), Pod: pod, Container: &pod.Spec.Containers[0],
+		// Other processes that run this test find their containers by their IDs, too.
+		ID: fmt.Sprintf("killed-%08x-%04d", crc32.ChecksumIEEE([]byte(dir)), n), Pod: pod, Container: &pod.Spec.Containers[0],
 		Rootfs: filepath.Join(dir, "rootfs"), Dir: filepath.Join(dir, "pods", fmt.Sprint(n), "app/0"),
 		LogPath: filepath.Join(dir, fmt.Sprintf("%d.log", n)),
 	}
