@@ -31,6 +31,9 @@ type sealedCopy struct {
 	file *os.File    // nil where it can't be copied
 }
 
+// executable is the mode of copies.
+const executable = 0o500
+
 // program is what to execute for an OCI runtime, see [sealed]. It is there for as
 // long as this process lives.
 func (r *Runtime) program(oci string) string {
@@ -58,6 +61,10 @@ func (r *Runtime) program(oci string) string {
 	if c.file == nil {
 		return oci
 	}
+	// A container that gets at the file can't write to it, but take this away.
+	if info, err := c.file.Stat(); err == nil && info.Mode().Perm() != executable {
+		_ = c.file.Chmod(executable) // else executing it fails, and says why
+	}
 	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), c.file.Fd())
 }
 
@@ -77,7 +84,7 @@ func seal(program string) (c sealedCopy, err error) {
 		return c, os.NewSyscallError("memfd_create", err)
 	}
 	file := os.NewFile(uintptr(fd), "memfd")
-	if err := fill(file, from); err != nil {
+	if err := errors.Join(file.Chmod(executable), fill(file, from)); err != nil {
 		return c, errors.Join(err, file.Close())
 	}
 	if out, err := exec.Command(fmt.Sprintf("/proc/self/fd/%d", fd), "--version").CombinedOutput(); err != nil {

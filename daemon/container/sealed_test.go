@@ -65,6 +65,13 @@ func TestAnotherProgramIsCopiedAgain(t *testing.T) {
 	if second == crun || second == first {
 		t.Errorf("after an upgrade: %s, before: %s", second, first)
 	}
+	// As a container can that gets at it.
+	if err := os.Chmod(second, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.program(crun); got != second {
+		t.Errorf("after its mode was taken away: %s, before: %s", got, second)
+	}
 	for _, path := range []string{first, second} {
 		if out, err := exec.Command(path, "--version").CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s", path, err, out)
