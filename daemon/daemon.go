@@ -14,6 +14,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -107,6 +108,7 @@ type Daemon struct {
 	pressure atomic.Pointer[nodePressure] // never nil after start
 	power    atomic.Pointer[power]        // nil: the host has been up all the time
 	rooms    rooms                        // whom the node has taken in
+	planning sync.Mutex                   // held by whoever makes a plan
 }
 
 // Run runs shoald until ctx ends. Pods go on without it.

@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	"daemon/warden":    {"daemon/lease", "daemon/gate", "daemon/tenure", "daemon/witness", "daemon/cluster", "daemon/identity"},
 	"daemon/exclusive": {"daemon/lease"},
 	"daemon/nodelife":  {"daemon/workload"},
+	"daemon/plan":      {"manifests", "daemon/view", "daemon/pod", "daemon/workload", "daemon/placement", "daemon/nodelife"},
 	"daemon/shutdown":  {},
 	"daemon/config":    {"daemon/nodelife", "daemon/pressure", "daemon/shutdown"},
 	"daemon/cpuset":    {},
@@ -68,7 +69,7 @@ var layers = map[string][]string{
 	"storage/volume":    {},
 	"daemon/credential": {},
 
-	"daemon/api":             {"manifests", "daemon/view", "daemon/api/openapi"},
+	"daemon/api":             {"manifests", "daemon/view", "daemon/plan", "daemon/api/openapi"},
 	"daemon/api/openapi":     {},
 	"daemon/api/openapi/gen": {"daemon/api/openapi"},                     // writes daemon/api/openapi's data
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
@@ -81,12 +82,12 @@ var layers = map[string][]string{
 		"daemon/footprint",
 		"daemon/podsecurity", "daemon/identity", "daemon/token",
 		"daemon/credential", "daemon/pressure", "daemon/placement", "daemon/shutdown", "daemon/logind",
-		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip", "daemon/nodelife",
+		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip", "daemon/nodelife", "daemon/plan",
 		"daemon/lease", "daemon/gate", "daemon/tenure",
 		"daemon/exclusive",
 	},
 	"cmd/shoald": {"daemon", "daemon/config"},
-	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure", "daemon/cluster", "daemon/tenure"},
+	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure", "daemon/cluster", "daemon/plan", "daemon/tenure"},
 	// Not a mode of shoald: it has 5 MB so, and 32 MB with what shoald links.
 	"cmd/shoal-lease": {"daemon/warden", "daemon/gate", "daemon/lease", "daemon/tenure"},
 }
@@ -98,7 +99,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/exclusive", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload", "proxy/podcidr"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/exclusive", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/plan", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload", "proxy/podcidr"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)

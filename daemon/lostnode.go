@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"encoding/json"
-	"math"
 	"slices"
 	"time"
 
@@ -170,9 +169,6 @@ func (d *Daemon) refold(key manifests.Key, old, now view.Object) (pods []manifes
 // life is the members as nodelife sees them.
 func (s sight) life(started time.Time) []nodelife.Node {
 	list := []nodelife.Node{{Name: s.me, State: nodelife.Alive, Since: started}}
-	// Suspicion lasts at least that long, and what is suspected was silent
-	// (memberlist's suspicionTimeout; Serf's LAN defaults).
-	suspicion := time.Duration(4 * max(1, math.Log10(float64(len(s.seen)+1))) * float64(time.Second))
 	named := map[string]bool{s.me: true}
 	for _, m := range s.seen {
 		if named[m.Name] {
@@ -184,7 +180,7 @@ func (s sight) life(started time.Time) []nodelife.Node {
 		case m.Status == gossip.Left || m.Status == gossip.Failed && m.Tags[tagLeaving] != "":
 			n.State = nodelife.Left
 		case m.Status == gossip.Failed:
-			n.State, n.Heard = nodelife.Failed, m.Since.Add(-suspicion)
+			n.State, n.Heard = nodelife.Failed, m.Since.Add(-suspicion(len(s.seen)+1)) // what is suspected was silent
 		}
 		list = append(list, n)
 	}

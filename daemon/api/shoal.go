@@ -33,6 +33,10 @@ type Shoal interface {
 	// Join looks for others until the daemon ends, Leave ends that.
 	Join(ctx context.Context, hosts []string) error
 	Leave(ctx context.Context) error
+
+	// Plan says what would happen. It answers a *plan.UnknownNodeError for a node
+	// that there is not.
+	Plan(ctx context.Context, q PlanRequest) (PlanList, error)
 }
 
 // ManifestList is each source file of this node, in order of path.
@@ -168,6 +172,7 @@ func (s *Server) shoalRoutes() {
 	s.mux.HandleFunc("POST /shoal/v1/images/pull", s.pullImage)
 	s.mux.HandleFunc("POST /shoal/v1/images/load", s.loadImage)
 	s.memberRoutes()
+	s.planRoutes()
 }
 
 func answer[T any](s *Server, get func(context.Context) (T, error)) http.HandlerFunc {

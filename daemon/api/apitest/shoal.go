@@ -17,6 +17,8 @@ import (
 type Shoal struct {
 	Sources api.ManifestList
 	State   api.Status
+	Plans   api.PlanList
+	Planned api.PlanRequest // the last
 
 	mu     sync.Mutex
 	images []api.Image
@@ -106,4 +108,10 @@ func (s *Shoal) Join(context.Context, []string) error {
 // Leave implements api.Shoal.
 func (s *Shoal) Leave(context.Context) error {
 	return apierrors.NewBadRequest("this host is with no others")
+}
+
+// Plan implements api.Shoal.
+func (s *Shoal) Plan(_ context.Context, q api.PlanRequest) (api.PlanList, error) {
+	s.Planned = q
+	return s.Plans, nil
 }
