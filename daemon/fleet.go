@@ -57,6 +57,10 @@ type fleet struct {
 	hearing atomic.Bool   // the first publication is on its way
 	news    news
 
+	ring     atomic.Pointer[cluster.Keyring] // in force; nil: this host is with no others
+	turn     sync.Mutex                      // held by whoever changes the key file
+	rotating sync.Mutex                      // held by the rotation that this node leads
+
 	troubles map[string]string // those that were told of, by the goroutine that watches the members
 
 	mu     sync.Mutex
@@ -130,12 +134,16 @@ func (d *Daemon) followKeys(ctx context.Context, ring cluster.Keyring, g *gossip
 		if err == nil {
 			err = errors.Join(e.Use(next), g.Use(next.Gossip()))
 		}
+		if err == nil {
+			err = d.do(ctx, func() { d.useKeys(next) })
+		}
 		if err != nil {
 			d.Log.Error("the cluster's keys stay as they were", "err", err)
 			_ = d.do(ctx, func() { d.events.Warning(d.nodeReference(), "InvalidConfiguration", "%v", err) })
 			continue
 		}
 		ring = next
+		d.fleet.ring.Store(&next)
 		d.Log.Info("the cluster's keys were read again", "keys", len(ring.Gossip()))
 	}
 }
@@ -233,11 +241,14 @@ func (d *Daemon) beMember(ctx context.Context) error {
 		d.useKeys(ring)
 		d.lookAround()
 	})
+	d.fleet.ring.Store(&ring)
+	defer d.fleet.ring.Store(nil)
 	d.Log.Info("this host is open to the others of its cluster", "address", g.Address().String(), "cluster", d.clusterID().ID)
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	running.Go(func() { endpoint.Run(ctx, func() []peer.Peer { return peersOf(g, d.Config.Node) }, random) })
 	running.Go(func() { d.watchMembers(ctx, g, stop) })
 	running.Go(func() { d.followKeys(ctx, ring, g, endpoint) })
+	running.Go(func() { d.finishKeys(ctx) })
 	running.Go(func() { d.hearNews(ctx, g, endpoint) })
 	running.Go(func() { d.tellNews(ctx, g, endpoint) })
 	<-ctx.Done()

@@ -56,6 +56,8 @@ func (d *Daemon) answerPeers(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case server == nil || writes == nil:
 		http.Error(w, fmt.Sprintf("node %s is starting: try again", d.Config.Node), http.StatusServiceUnavailable)
+	case r.URL.Path == keysPath:
+		d.serveKeys(from, w, r)
 	case r.URL.Path == remote.Path:
 		writes.Serve(from, w, r)
 	default:

@@ -81,7 +81,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 		&cobra.Group{ID: groupLook, Title: "Look at objects (as kubectl):"},
 		&cobra.Group{ID: groupWrite, Title: "Change objects (as kubectl):"},
 	)
-	add(root, groupShoal, newMembers(node, streams), newJoin(node, streams), newLeave(node, streams), newNode(node, streams), newKeygen(streams),
+	add(root, groupShoal, newMembers(node, streams), newJoin(node, streams), newLeave(node, streams), newNode(node, streams), newKeygen(streams), newKey(node, streams),
 		newLease(streams), newWitness(streams))
 	add(root, groupShoal, newStatus(node, streams), newWhy(node, streams), newPlan(node, streams), newManifests(node, streams), newValidate(streams),
 		newImage(node, streams), newProxy(node, streams), newVersion(node, streams))

@@ -37,6 +37,10 @@ type Shoal interface {
 	// Plan says what would happen. It answers a *plan.UnknownNodeError for a node
 	// that there is not.
 	Plan(ctx context.Context, q PlanRequest) (PlanList, error)
+
+	// RotateKey has the cluster go over to a new key, and tells how far it is. With
+	// finish the old one is dropped.
+	RotateKey(ctx context.Context, finish bool, say func(text string)) error
 }
 
 // ManifestList is each source file of this node, in order of path.
@@ -173,6 +177,7 @@ func (s *Server) shoalRoutes() {
 	s.mux.HandleFunc("POST /shoal/v1/images/load", s.loadImage)
 	s.memberRoutes()
 	s.planRoutes()
+	s.keyRoutes()
 }
 
 func answer[T any](s *Server, get func(context.Context) (T, error)) http.HandlerFunc {

@@ -56,29 +56,13 @@ func certify(template, parent *x509.Certificate, public ed25519.PublicKey, signe
 // The same configuration serves both ends. It does not follow the keyring:
 // after a rotation, ask again.
 func (r Keyring) TLS(node string, key ed25519.PrivateKey, admit func(Identity) error) (*tls.Config, error) {
-	trusted := x509.NewCertPool()
-	var mine tls.Certificate
-	for i, k := range r.keys {
-		ca, signer, err := k.authority()
-		if err != nil {
-			return nil, err
-		}
-		trusted.AddCert(ca)
-		if i > 0 {
-			continue
-		}
-		serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-		if err != nil {
-			return nil, err
-		}
-		leaf, err := certify(&x509.Certificate{
-			SerialNumber: serial, Subject: pkix.Name{CommonName: node}, NotBefore: since, NotAfter: until,
-			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-		}, ca, key.Public().(ed25519.PublicKey), signer)
-		if err != nil {
-			return nil, err
-		}
-		mine = tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
+	trusted, err := r.authorities()
+	if err != nil {
+		return nil, err
+	}
+	mine, err := r.certificate(node, key)
+	if err != nil {
+		return nil, err
 	}
 	return &tls.Config{
 		MinVersion:   tls.VersionTLS13,
@@ -94,6 +78,52 @@ func (r Keyring) TLS(node string, key ed25519.PrivateKey, admit func(Identity) e
 			}
 			return admit(who)
 		},
+	}, nil
+}
+
+// authorities are those that the ring's keys make.
+func (r Keyring) authorities() (*x509.CertPool, error) {
+	trusted := x509.NewCertPool()
+	for _, k := range r.keys {
+		ca, _, err := k.authority()
+		if err != nil {
+			return nil, err
+		}
+		trusted.AddCert(ca)
+	}
+	return trusted, nil
+}
+
+// certificate is a node's, by the key in use.
+func (r Keyring) certificate(node string, key ed25519.PrivateKey) (tls.Certificate, error) {
+	ca, signer, err := r.keys[0].authority()
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	leaf, err := certify(&x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: node}, NotBefore: since, NotAfter: until,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}, ca, key.Public().(ed25519.PublicKey), signer)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}, nil
+}
+
+// Verifier is nil for a connection whose other end showed one of the ring's keys:
+// a connection may have been made with another ring.
+func (r Keyring) Verifier() (func(tls.ConnectionState) error, error) {
+	trusted, err := r.authorities()
+	if err != nil {
+		return nil, err
+	}
+	return func(state tls.ConnectionState) error {
+		_, err := identify(state, trusted)
+		return err
 	}, nil
 }
 

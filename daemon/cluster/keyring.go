@@ -59,10 +59,13 @@ func (k Key) derive(purpose string) []byte {
 
 // Keyring is the keys of a cluster: the first is in use, the others are trusted
 // as well, while a rotation is under way. It is never empty.
-type Keyring struct{ keys []Key }
+type Keyring struct {
+	keys  []Key
+	marks map[Key]mark // of those that a rotation made
+}
 
 // NewKeyring is the ring of these keys, the one in use first.
-func NewKeyring(use Key, others ...Key) Keyring { return Keyring{append([]Key{use}, others...)} }
+func NewKeyring(use Key, others ...Key) Keyring { return Keyring{keys: append([]Key{use}, others...)} }
 
 // ErrNoKey says that there is no key file: the host is a cluster of its own.
 var ErrNoKey = errors.New("no cluster key")
@@ -98,10 +101,14 @@ func ReadKeyring(path string) (Keyring, error) {
 // that begin with # aside. An error begins with the line's number, and does not
 // quote it.
 func ParseKeyring(data []byte) (Keyring, error) {
-	var ring Keyring
+	ring := Keyring{marks: make(map[Key]mark)}
+	var next mark // of the key that comes
 	for i, line := range bytes.Split(data, []byte("\n")) {
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 || line[0] == '#' {
+			if m, is := parseMark(string(line)); is {
+				next = m
+			}
 			continue
 		}
 		b, err := base64.StdEncoding.DecodeString(string(line))
@@ -115,6 +122,10 @@ func ParseKeyring(data []byte) (Keyring, error) {
 			return Keyring{}, fmt.Errorf("%d: more than %d keys", i+1, mostKeys)
 		default:
 			ring.keys = append(ring.keys, key)
+			if !next.made.IsZero() {
+				ring.marks[key] = next
+			}
+			next = mark{}
 		}
 	}
 	if len(ring.keys) == 0 {

@@ -34,10 +34,14 @@ const (
 )
 
 // tlsConfigs follow from the keyring that is in use.
-type tlsConfigs struct{ server, client, requests *tls.Config }
+type tlsConfigs struct {
+	server, client, requests *tls.Config
+	verify                   func(tls.ConnectionState) error // a connection that was made before
+}
 
-// Use makes a keyring the one in use, after a rotation. Connections that were
-// made before end.
+// Use makes a keyring the one in use, amid a rotation. What is under way goes on,
+// on connections whose other end has shown a key that is still trusted; what
+// comes goes over new ones.
 func (e *Endpoint) Use(ring cluster.Keyring) error {
 	// A server hears a refusal in words by HTTP; of TLS's the other end sees a
 	// number.
@@ -49,16 +53,27 @@ func (e *Endpoint) Use(ring cluster.Keyring) error {
 	if err != nil {
 		return err
 	}
+	verify, err := ring.Verifier()
+	if err != nil {
+		return err
+	}
 	requests := client.Clone()
 	server.NextProtos, client.NextProtos, requests.NextProtos = []string{"h2", requestProtocol}, []string{"h2"}, []string{requestProtocol}
-	e.tls.Store(&tlsConfigs{server, client, requests})
-	if e.client != nil {
-		e.Close()
+	e.tls.Store(&tlsConfigs{server, client, requests, verify})
+	if before := e.client.Swap(e.newClient()); before != nil {
+		before.CloseIdleConnections()
+	}
+	if before := e.requests.Swap(e.newRequests()); before != nil {
+		before.CloseIdleConnections()
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for c := range e.conns {
-		c.Close()
+		go func() { // who is amid a handshake is waited for
+			if t, is := c.(*tls.Conn); !is || verify(t.ConnectionState()) != nil {
+				c.Close()
+			}
+		}()
 	}
 	return nil
 }
@@ -120,8 +135,8 @@ func (e *Endpoint) Serve(ctx context.Context, l net.Listener) error {
 
 // Close ends the connections that this node opened.
 func (e *Endpoint) Close() {
-	e.client.CloseIdleConnections()
-	e.requests.CloseIdleConnections()
+	e.client.Load().CloseIdleConnections()
+	e.requests.Load().CloseIdleConnections()
 }
 
 // track knows the connections that others opened.
@@ -136,9 +151,18 @@ func (e *Endpoint) track(c net.Conn, state http.ConnState) {
 	}
 }
 
+// whoCalls is who sent a request, if the key that it showed is still trusted.
+func (e *Endpoint) whoCalls(r *http.Request) (cluster.Identity, error) {
+	who, err := cluster.Peer(*r.TLS)
+	if err == nil {
+		err = e.tls.Load().verify(*r.TLS)
+	}
+	return who, err
+}
+
 // serve is one message and its answer.
 func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) {
-	who, err := cluster.Peer(*r.TLS)
+	who, err := e.whoCalls(r)
 	if err == nil {
 		err = e.admit(who)
 	}
@@ -251,7 +275,7 @@ func (e *Endpoint) call(ctx context.Context, to Peer, m *message) (*message, clu
 		return nil, cluster.Identity{}, err
 	}
 	req.Header.Set("User-Agent", "shoald")
-	resp, err := e.client.Do(req)
+	resp, err := e.client.Load().Do(req)
 	if err != nil {
 		var u *url.Error // it says again whom this node called
 		if errors.As(err, &u) {

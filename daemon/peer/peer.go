@@ -83,8 +83,8 @@ type caller interface {
 type Endpoint struct {
 	config   Config
 	caller   caller
-	client   *http.Client
-	requests *http.Transport
+	client   atomic.Pointer[http.Client]
+	requests atomic.Pointer[http.Transport]
 	handler  atomic.Pointer[http.Handler] // of other nodes' requests
 	tls      atomic.Pointer[tlsConfigs]
 
@@ -109,7 +109,6 @@ func New(c Config) (*Endpoint, error) {
 	if err := e.Use(c.Keyring); err != nil {
 		return nil, err
 	}
-	e.client, e.requests = e.newClient(), e.newRequests()
 	e.caller = e
 	return e, nil
 }

@@ -77,7 +77,7 @@ func (e *Endpoint) RoundTrip(node string, r *http.Request) (*http.Response, erro
 		return nil, err
 	}
 	r.Header.Set(headerHello, string(b))
-	resp, err := e.requests.RoundTrip(r)
+	resp, err := e.requests.Load().RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (e *Endpoint) serveRequest(w http.ResponseWriter, r *http.Request) {
 
 // mayAsk says who has sent a request and, with an HTTP code, why it is not taken.
 func (e *Endpoint) mayAsk(r *http.Request) (cluster.Identity, int, error) {
-	who, err := cluster.Peer(*r.TLS)
+	who, err := e.whoCalls(r)
 	if err == nil {
 		err = e.admit(who)
 	}

@@ -282,3 +282,55 @@ func TestARotationEndsRequests(t *testing.T) {
 		t.Error("a node with the old key is answered")
 	}
 }
+
+// TestARotationDisturbsNothing: what is under way goes on while hosts trust the
+// new key, use it, and drop the old one after it has come to its end.
+func TestARotationDisturbsNothing(t *testing.T) {
+	m := town{}
+	before, fresh := cluster.Key{1}, cluster.Key{2}
+	rings := []cluster.Keyring{cluster.NewKeyring(before, fresh), cluster.NewKeyring(fresh, before)}
+	a := m.listens(t, "n1", nil)
+	more := make(chan string)
+	b := m.listens(t, "n2", func(w http.ResponseWriter, r *http.Request) {
+		for text := range more {
+			io.WriteString(w, text)
+			http.NewResponseController(w).Flush()
+		}
+	})
+	for _, e := range []*host{a, b} {
+		if err := e.Use(cluster.NewKeyring(before)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, _ := http.NewRequestWithContext(t.Context(), "GET", "http://x/log", nil)
+	go func() { more <- "0" }()
+	resp, err := a.RoundTrip("n2", r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	read := func(want string) {
+		t.Helper()
+		b := make([]byte, 1)
+		if _, err := io.ReadFull(resp.Body, b); err != nil || string(b) != want {
+			t.Fatalf("got %q, %v, want %q", b, err, want)
+		}
+	}
+	read("0")
+	step := 0
+	for _, ring := range rings {
+		for _, e := range []*host{a, b} {
+			if err := e.Use(ring); err != nil {
+				t.Fatal(err)
+			}
+			step++
+			text := string(rune('0' + step))
+			more <- text
+			read(text)
+		}
+	}
+	close(more)
+	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) > 0 {
+		t.Fatalf("the stream ended with %q, %v", rest, err)
+	}
+}

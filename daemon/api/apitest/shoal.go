@@ -115,3 +115,12 @@ func (s *Shoal) Plan(_ context.Context, q api.PlanRequest) (api.PlanList, error)
 	s.Planned = q
 	return s.Plans, nil
 }
+
+// RotateKey implements api.Shoal.
+func (s *Shoal) RotateKey(_ context.Context, finish bool, say func(string)) error {
+	if finish {
+		return apierrors.NewBadRequest("no rotation is under way")
+	}
+	say("n1: made key 0123")
+	return nil
+}
