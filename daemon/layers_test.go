@@ -50,7 +50,7 @@ var layers = map[string][]string{
 	"daemon/gossip":        {}, // keys come as bytes
 	"daemon/gossip/memnet": {},
 	"daemon/token":         {},
-	"daemon/cure":          {},
+	"daemon/cure":          {"daemon/workload"},
 
 	"daemon/prober":     {"daemon/probe"},
 	"daemon/scope":      {},

@@ -20,12 +20,13 @@ import (
 
 func newWhy(n *node, streams genericiooptions.IOStreams) *cobra.Command {
 	return &cobra.Command{
-		Use: "why [POD]", Short: "Say why a pod does not run or is not ready, and what to do", Args: cobra.MaximumNArgs(2),
+		Use: "why [POD | node NODE]", Short: "Say why a pod does not run or is not ready, or how a node is, and what to do", Args: cobra.MaximumNArgs(2),
 		Long: `Say why a pod does not run or is not ready, and what to do: from its status, its events and what its containers wrote last.
 
 Without a name: all pods that are not well, of all namespaces or that of --namespace, and all files that are wrong.`,
 		Example: `  shoal why web
-  shoal why -n shop db-0`,
+  shoal why -n shop db-0
+  shoal why node n2`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			config, err := n.ToRESTConfig()
 			if err != nil {
@@ -42,6 +43,9 @@ Without a name: all pods that are not well, of all namespaces or that of --names
 					namespace = n.namespace
 				}
 				return w.all(cmd.Context(), namespace)
+			}
+			if name, is := nodeName(args); is {
+				return w.host(cmd.Context(), name)
 			}
 			name, err := podName(args)
 			if err != nil {
@@ -60,7 +64,7 @@ func podName(args []string) (string, error) {
 		return given, nil
 	}
 	if kind != "pod" && kind != "pods" && kind != "po" || name == "" {
-		return "", fmt.Errorf("%q is no pod: name one (shoal get pods), or give no name to hear of all", given)
+		return "", fmt.Errorf("%q is no pod: name one (shoal get pods), or node NODE, or give no name to hear of all", given)
 	}
 	return name, nil
 }
@@ -154,6 +158,13 @@ func unwell(p *v1.Pod) bool {
 }
 
 func (w asker) explain(ctx context.Context, p *v1.Pod) error {
+	if cure.IsLost(p) {
+		h, err := w.see(ctx, p.Spec.NodeName)
+		if err == nil {
+			_, err = io.WriteString(w.out, cure.Lost(p, h))
+		}
+		return err
+	}
 	about := fields.Set{"involvedObject.kind": "Pod", "involvedObject.name": p.Name}
 	events, err := w.client.CoreV1().Events(p.Namespace).List(ctx, metav1.ListOptions{FieldSelector: about.String()})
 	if err != nil {

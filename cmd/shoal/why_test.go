@@ -23,7 +23,7 @@ func TestWhySaysWhatIsWrong(t *testing.T) {
 	says("default/web runs and is ready.\n", 0, "web")
 	says("1 pod: all well\n", 0)
 	says("0 pods: all well\n", 0, "-n", "shop")
-	says("error: \"deploy/web\" is no pod: name one (shoal get pods), or give no name to hear of all\n", 1, "deploy/web")
+	says("error: \"deploy/web\" is no pod: name one (shoal get pods), or node NODE, or give no name to hear of all\n", 1, "deploy/web")
 	says("error: pods \"db\" not found\n", 1, "db")
 	says("error: pods \"web\" not found; there is one in namespace default: shoal why -n default web\n", 1, "-n", "shop", "web")
 

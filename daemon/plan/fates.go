@@ -154,7 +154,7 @@ func (s *world) conclude(out *Outcome, concerned []*v1.Pod, before, least counts
 	s.workloads(out, concerned, before, least)
 	s.budgets(out, concerned, before, least)
 	out.OK = !slices.ContainsFunc(out.Pods, func(p Pod) bool {
-		return p.Fate == Pending || p.Fate == Blocked || p.Fate == Ends || p.Fate == Down && !p.Natural
+		return p.Fate == Pending || p.Fate == Blocked || p.Fate == Returns || p.Fate == Ends || p.Fate == Down && !p.Natural
 	})
 	slices.SortStableFunc(out.Pods, func(a, b Pod) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.Name, b.Name))
@@ -201,6 +201,9 @@ func (s *world) pair(out *Outcome, concerned []*v1.Pod) {
 			continue
 		}
 		f.Fate, f.To, f.After, f.Why = Moves, m.pod.Spec.NodeName, s.after(m.at), room
+		if slices.Contains(out.Nodes, f.To) {
+			f.Fate, f.Why = Returns, joined(room, "it tolerates that its host is cordoned")
+		}
 		if s.ill[s.group(p)] {
 			f.Why = joined(room, "no pod of its kind is ready now")
 		}

@@ -41,7 +41,7 @@ func (s *world) place() (any bool) {
 			any = true
 		case out.Preemption != nil:
 			for _, v := range out.Preemption.Victims {
-				s.victims = append(s.victims, victim{v, "makes room for " + p.Namespace + "/" + p.Name, s.Now})
+				s.victims = append(s.victims, victim{v, "makes room for one of " + s.group(p), s.Now})
 				s.end(v)
 			}
 			return true

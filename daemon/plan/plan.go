@@ -60,6 +60,7 @@ const (
 	Ends    = "ends"    // it goes, and nobody makes another
 	Surplus = "surplus" // it goes, and those that are left are enough
 	Stays   = "stays"   // a drain leaves it where it is
+	Returns = "returns" // it is drained, and the one in its place comes to the same hosts
 	Blocked = "blocked" // a drain waits for it for ever
 )
 

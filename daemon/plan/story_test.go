@@ -122,6 +122,11 @@ func (s *story) step(t *testing.T, sections map[string]string, words []string) {
 	case "gone":
 		i := slices.IndexFunc(s.Members, func(m nodelife.Node) bool { return m.Name == words[1] })
 		s.Members[i].State, s.Members[i].Since = nodelife.Failed, start.Add(-time.Hour)
+		for _, o := range s.Objects[workload.KindPod] {
+			if p := o.(*v1.Pod); p.Spec.NodeName == words[1] {
+				nodelife.NotReady(&p.Status, start)
+			}
+		}
 		return
 	case "lose":
 		out, err = LoseNodes(s.World, words[1:]...)

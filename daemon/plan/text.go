@@ -28,14 +28,17 @@ func (o Outcome) String() string {
 }
 
 func (o Outcome) heading() string {
-	names := strings.Join(o.Nodes, ", ")
+	names := strings.Join(o.Nodes, " and ") + " is"
+	if len(o.Nodes) > 1 {
+		names = strings.TrimSuffix(names, "is") + "are"
+	}
 	switch {
 	case o.Action == Drain:
-		return "If " + names + " is drained:"
+		return "If " + names + " drained:"
 	case o.Frozen != "":
-		return fmt.Sprintf("If %s is lost, %d of %d members are left, and NOTHING is started elsewhere: %s.", names, o.Left, o.Members, o.Frozen)
+		return fmt.Sprintf("If %s lost, NOTHING is started elsewhere: %s.", names, o.Frozen)
 	}
-	return fmt.Sprintf("If %s is lost, %d of %d members are left, enough to start its pods elsewhere:", names, o.Left, o.Members)
+	return fmt.Sprintf("If %s lost, %d of %d members are in sight, enough to start pods elsewhere:", names, o.Left, o.Members)
 }
 
 // Verdict is what it comes to, in a sentence.
@@ -48,7 +51,7 @@ func (o Outcome) Verdict() string {
 	}
 	var parts []string
 	for _, f := range []struct{ fate, words string }{
-		{Moves, "run elsewhere"}, {Surplus, "are not needed"}, {Pending, "find no node"}, {Down, "are down"}, {Ends, "are gone for good"}, {Blocked, "keep the drain from ending"},
+		{Moves, "run elsewhere"}, {Surplus, "are not needed"}, {Pending, "find no node"}, {Down, "are down"}, {Ends, "are gone for good"}, {Blocked, "keep the drain from ending"}, {Returns, "come back to the same hosts"},
 	} {
 		if n[f.fate] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n[f.fate], f.words))
