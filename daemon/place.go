@@ -166,23 +166,14 @@ func (d *Daemon) placementSees() *placement.Cluster {
 	return c
 }
 
-// reachable is a node as pods are placed on it: on one that is not in sight, or
-// on its way out, only those are that would stay there if it is lost. (Kubernetes'
-// node lifecycle controller taints it so, NoExecute after a while.)
+// reachable is a node as pods are placed on it.
 func (d *Daemon) reachable(n *v1.Node) *v1.Node {
 	for _, m := range d.stewards.members {
 		if m.Name == n.Name && m.Alive && !m.Leaving {
 			return n
 		}
 	}
-	n = n.DeepCopy()
-	for _, effect := range []v1.TaintEffect{v1.TaintEffectNoSchedule, v1.TaintEffectNoExecute} {
-		taint := v1.Taint{Key: v1.TaintNodeUnreachable, Effect: effect}
-		if !slices.ContainsFunc(n.Spec.Taints, func(t v1.Taint) bool { return t.MatchTaint(&taint) }) {
-			n.Spec.Taints = append(n.Spec.Taints, taint)
-		}
-	}
-	return n
+	return placement.OutOfSight(n)
 }
 
 // rooms is which pods the node has taken in. It is safe for concurrent use:

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,8 +80,8 @@ func (r *rotation) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if step.Key != "" {
-			r.target = step.Key
+		if step.Do != cluster.Await { // who is silent may hold what the others do, and no rotation be under way
+			r.target = cmp.Or(step.Key, r.target)
 		}
 		switch {
 		case step.Do == cluster.Begin && r.target != "":

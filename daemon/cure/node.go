@@ -139,8 +139,10 @@ func WhyNode(name string, h Host, pods []v1.Pod, events []v1.Event) string {
 		w.line(1, "as a member it is %s since %s", h.Member, h.ago(h.Since))
 	}
 	for _, c := range h.Node.Status.Conditions {
-		if c.Type != v1.NodeReady && c.Status == v1.ConditionTrue {
-			w.line(1, "%s: %s", c.Type, c.Message)
+		// Kubernetes' own are good when they are False, those of a domain when they
+		// are True.
+		if own := strings.Contains(string(c.Type), "/"); c.Type != v1.NodeReady && (c.Status == v1.ConditionTrue) != own && c.Status != v1.ConditionUnknown {
+			w.line(1, "%s is %s: %s", c.Type, c.Status, c.Message)
 		}
 	}
 	if lost {

@@ -77,7 +77,8 @@ func TestWhatIsSaidOfAPodOfALostNode(t *testing.T) {
 
 func TestWhyNode(t *testing.T) {
 	well := &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n2"}}
-	well.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue}, {Type: v1.NodeDiskPressure, Status: v1.ConditionTrue, Message: "the disk is full"}}
+	well.Status.Conditions = []v1.NodeCondition{{Type: v1.NodeReady, Status: v1.ConditionTrue}, {Type: v1.NodeDiskPressure, Status: v1.ConditionTrue, Message: "the disk is full"},
+		{Type: v1.NodeMemoryPressure, Status: v1.ConditionFalse}, {Type: "shoal.io/PodNetworkReady", Status: v1.ConditionTrue}}
 	cordoned := well.DeepCopy()
 	cordoned.Spec.Unschedulable, cordoned.Status.Conditions = true, cordoned.Status.Conditions[:1]
 	pods := []v1.Pod{lostPod("web-1", "ReplicaSet", 2), lostPod("web-2", "ReplicaSet", 2), lostPod("log-1", "DaemonSet", -1)}
@@ -87,7 +88,7 @@ func TestWhyNode(t *testing.T) {
 		want string
 	}{
 		{Host{}, "there is no node n2.\n"},
-		{Host{Node: well, Now: noon}, "node n2 is ready.\n  DiskPressure: the disk is full\n  3 pods are on it\nwarnings, newest first:\n  FreeDiskSpaceFailed (3 times): too few images\n"},
+		{Host{Node: well, Now: noon}, "node n2 is ready.\n  DiskPressure is True: the disk is full\n  3 pods are on it\nwarnings, newest first:\n  FreeDiskSpaceFailed (3 times): too few images\n"},
 		{Host{Node: cordoned, Member: "alive", Since: noon.Add(-time.Hour), Now: noon}, "node n2 is ready, and cordoned: no new pods go there.\n  -> shoal uncordon n2, when its maintenance is done\n" +
 			"  as a member it is alive since 2026-11-21T11:00:00Z (60m ago)\n  3 pods are on it\nwarnings, newest first:\n  FreeDiskSpaceFailed (3 times): too few images\n"},
 		{Host{Node: lostNode(true), Member: "unseen", Alive: 2, Members: 3, Now: noon.Add(time.Minute)},

@@ -156,3 +156,17 @@ func (c *Cluster) changing(n *node) (*Cluster, *node) {
 	other.nodes[slices.IndexFunc(c.nodes, func(o *node) bool { return o.Name == n.Name })] = &copied
 	return &other, &copied
 }
+
+// OutOfSight is a node that is not in sight, or on its way out: only pods are
+// placed there that would stay if it is lost. (Kubernetes' node lifecycle
+// controller taints it so, NoExecute after a while.)
+func OutOfSight(n *v1.Node) *v1.Node {
+	n = n.DeepCopy()
+	for _, effect := range []v1.TaintEffect{v1.TaintEffectNoSchedule, v1.TaintEffectNoExecute} {
+		taint := v1.Taint{Key: v1.TaintNodeUnreachable, Effect: effect}
+		if !slices.ContainsFunc(n.Spec.Taints, func(t v1.Taint) bool { return t.MatchTaint(&taint) }) {
+			n.Spec.Taints = append(n.Spec.Taints, taint)
+		}
+	}
+	return n
+}

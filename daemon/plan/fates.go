@@ -151,6 +151,11 @@ func (s *world) conclude(out *Outcome, concerned []*v1.Pod, before, least counts
 		out.Pods, concerned = append(out.Pods, f), append(concerned, v.pod)
 	}
 	s.pair(out, concerned)
+	for i := range out.Pods {
+		if f := &out.Pods[i]; out.Frozen != "" && f.Fate == Surplus {
+			f.Why = "one too many, since pods of nodes that were given up before count again: " + out.Frozen
+		}
+	}
 	s.workloads(out, concerned, before, least)
 	s.budgets(out, concerned, before, least)
 	out.OK = !slices.ContainsFunc(out.Pods, func(p Pod) bool {
@@ -202,7 +207,7 @@ func (s *world) pair(out *Outcome, concerned []*v1.Pod) {
 		}
 		f.Fate, f.To, f.After, f.Why = Moves, m.pod.Spec.NodeName, s.after(m.at), room
 		if slices.Contains(out.Nodes, f.To) {
-			f.Fate, f.Why = Returns, joined(room, "it tolerates that its host is cordoned")
+			f.Fate, f.Why = Returns, joined(room, "it tolerates that its host is cordoned, or lost")
 		}
 		if s.ill[s.group(p)] {
 			f.Why = joined(room, "no pod of its kind is ready now")

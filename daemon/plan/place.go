@@ -96,15 +96,12 @@ func (s *world) placementSees() *placement.Cluster {
 	return placement.New(nodes, pods, namespaces)
 }
 
-// reachable is a node as pods are placed on it: on one that is not in sight, or
-// on its way out, none is.
+// reachable is a node as pods are placed on it.
 func (s *world) reachable(n *v1.Node) *v1.Node {
 	if s.inSight(n.Name) {
 		return n
 	}
-	n = n.DeepCopy()
-	n.Spec.Taints = append(n.Spec.Taints, v1.Taint{Key: v1.TaintNodeUnreachable, Effect: v1.TaintEffectNoSchedule})
-	return n
+	return placement.OutOfSight(n)
 }
 
 func active(p *v1.Pod) bool {
