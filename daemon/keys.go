@@ -41,7 +41,7 @@ type keyAnswer struct {
 func (d *Daemon) serveKeys(from string, w http.ResponseWriter, r *http.Request) {
 	var ask keyAsk
 	if err := json.NewDecoder(io.LimitReader(r.Body, 16<<10)).Decode(&ask); err != nil || r.Method != http.MethodPost {
-		http.Error(w, "want a step of a rotation in JSON", http.StatusBadRequest)
+		http.Error(w, errNoStep.Error(), http.StatusBadRequest)
 		return
 	}
 	answer, err := d.keyStep(r.Context(), from, ask)
@@ -52,6 +52,8 @@ func (d *Daemon) serveKeys(from string, w http.ResponseWriter, r *http.Request) 
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer) // who went away asks again
 }
+
+var errNoStep = errors.New("want a step of a rotation in JSON")
 
 // errKeysApart says that no keys are in force: the host is with no others.
 var errKeysApart = errors.New("this host is with no others of its cluster: see `shoal members`")
