@@ -82,7 +82,7 @@ func TestAPlanComesTrue(t *testing.T) {
 	}
 	c.show([]string{"n1", "n2"}, "6", ready)
 	c.until("n1", "shoal why node n3 | grep -q 'n3 is lost: nobody hears of it since'")
-	c.until("n1", "shoal why bound | grep -q 'whoever declared it named its node'")
+	c.until("n1", "shoal why bound | grep -q 'it tolerates the loss of its node for ever'")
 	c.until("n2", fmt.Sprintf("shoal why %s | grep -q 'has made another one in its place'", p.moves()[0]))
 	if err := c.Host("n3").Start(t.Context()); err != nil {
 		t.Fatal(err)
