@@ -166,7 +166,7 @@ func (s *story) node(name string, words []string) {
 }
 
 // apply declares objects, and has the world come to rest with them.
-func (s *story) apply(t *testing.T, text string, filed bool) {
+func (s *story) apply(t testing.TB, text string, filed bool) {
 	t.Helper()
 	objects, problems := manifests.Decode("f", []byte(text))
 	if len(problems) > 0 {
