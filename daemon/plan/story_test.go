@@ -198,7 +198,7 @@ func (s *story) apply(t testing.TB, text string, filed bool) {
 		}
 	}
 	w.settle()
-	for kind := range w.objects {
+	for kind := range w.kinds {
 		s.Objects[kind], _ = w.List(kind, "")
 	}
 }

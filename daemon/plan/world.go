@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -30,7 +29,7 @@ const (
 type world struct {
 	World
 	start   time.Time
-	objects map[schema.GroupKind]map[manifests.Key]view.Object
+	kinds   map[schema.GroupKind]*objects
 	own     map[string]*v1.Node // what each node says of itself
 	lost    map[string]time.Time
 	verdict map[string]nodelife.Verdict
@@ -63,16 +62,13 @@ type made struct {
 
 func newWorld(w World) *world {
 	s := &world{
-		World: w, start: w.Now, objects: make(map[schema.GroupKind]map[manifests.Key]view.Object),
+		World: w, start: w.Now, kinds: make(map[schema.GroupKind]*objects),
 		own: make(map[string]*v1.Node), lost: make(map[string]time.Time), verdict: make(map[string]nodelife.Verdict),
 		looks: make(map[manifests.Key]bool), later: make(map[manifests.Key]time.Time),
 		waiting: make(map[types.UID]string), ill: make(map[string]bool),
 	}
 	for kind, list := range w.Objects {
-		s.objects[kind] = make(map[manifests.Key]view.Object, len(list))
-		for _, o := range list {
-			s.objects[kind][manifests.Key{Group: kind.Group, Kind: kind.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}] = o
-		}
+		s.kinds[kind] = newObjects(kind, list)
 	}
 	// Nodes are looked at when something is due, which Decide says apart.
 	s.Config.NodeMonitorPeriod = 2 * horizon
@@ -102,22 +98,17 @@ func (s *world) noteIll() {
 
 // Get implements workload.Objects.
 func (s *world) Get(key manifests.Key) (view.Object, bool) {
-	o, ok := s.objects[key.GroupKind()][key]
+	kind := s.kinds[key.GroupKind()]
+	if kind == nil {
+		return nil, false
+	}
+	o, ok := kind.byKey[key]
 	return o, ok
 }
 
 // List implements workload.Objects. There are no versions here.
 func (s *world) List(kind schema.GroupKind, namespace string) ([]view.Object, uint64) {
-	var list []view.Object
-	for key, o := range s.objects[kind] {
-		if namespace == "" || key.Namespace == namespace {
-			list = append(list, o)
-		}
-	}
-	slices.SortFunc(list, func(a, b view.Object) int {
-		return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
-	})
-	return list, 0
+	return s.kinds[kind].in(namespace), 0
 }
 
 // all are the objects of a kind.
@@ -140,15 +131,11 @@ func podKey(p *v1.Pod) manifests.Key {
 // put makes an object what it is from now on, nil: it is no more. Whoever is
 // concerned looks again.
 func (s *world) put(key manifests.Key, o view.Object) {
-	old := s.objects[key.GroupKind()][key]
-	if o == nil {
-		delete(s.objects[key.GroupKind()], key)
-	} else {
-		if s.objects[key.GroupKind()] == nil {
-			s.objects[key.GroupKind()] = make(map[manifests.Key]view.Object)
-		}
-		s.objects[key.GroupKind()][key] = o
+	old, _ := s.Get(key)
+	if s.kinds[key.GroupKind()] == nil {
+		s.kinds[key.GroupKind()] = newObjects(key.GroupKind(), nil)
 	}
+	s.kinds[key.GroupKind()].set(key, o)
 	s.room = s.room || slices.Contains(makeRoom, key.GroupKind())
 	for _, k := range workload.Affected(s, key, old, o) {
 		s.looks[k] = true
