@@ -166,7 +166,9 @@ func (c cluster) configure(key string, join []string, names ...string) {
 		c.Fatal(err)
 	}
 	c.each(names, func(h *bed.Host) error {
-		if err := h.WriteFile(c.Context(), "/etc/shoal/shoal.toml", fmt.Appendf(nil, "join = %s\n", list)); err != nil {
+		// Hosts share this machine's disk, which may be fuller than a host's should be.
+		toml := fmt.Appendf(nil, "join = %s\n[eviction.hard]\n\"nodefs.available\" = \"1%%\"\n\"imagefs.available\" = \"1%%\"\n", list)
+		if err := h.WriteFile(c.Context(), "/etc/shoal/shoal.toml", toml); err != nil {
 			return err
 		}
 		_, err := h.Shell(c.Context(), `umask 077; printf '%s\n' "$1" > /etc/shoal/cluster.key; systemctl restart shoald`, key)
