@@ -35,6 +35,15 @@ type cluster struct {
 	number   int
 }
 
+// settings are those of all hosts. The machine's disk, which they share, may be as full as it is.
+const settings = `join = %s
+[lease]
+bootstrap_expect = %d
+[eviction.hard]
+"nodefs.available" = "0%%"
+"imagefs.available" = "0%%"
+`
+
 // newCluster boots hosts, with shoald built from this tree.
 func newCluster(t *testing.T, hosts int) *cluster {
 	needs(t)
@@ -59,8 +68,11 @@ func newCluster(t *testing.T, hosts int) *cluster {
 	join, _ := json.Marshal(c.hosts)
 	c.each(func(h *bed.Host) error {
 		return errors.Join(h.CopyTo(ctx, filepath.Join(bin, "shoald"), "/usr/bin/shoald"), h.CopyTo(ctx, filepath.Join(bin, "shoal"), "/usr/bin/shoal"),
+			h.CopyTo(ctx, filepath.Join(bin, "shoal-lease"), "/usr/sbin/shoal-lease"),
+			h.CopyTo(ctx, "../../systemd/shoal-lease.service", "/etc/systemd/system/shoal-lease.service"),
+			h.CopyTo(ctx, "../../systemd/shoal-exclusive.slice", "/etc/systemd/system/shoal-exclusive.slice"),
 			h.WriteFile(ctx, "/etc/systemd/system/shoald.service", []byte(unit)),
-			h.WriteFile(ctx, "/etc/shoal/shoal.toml", fmt.Appendf(nil, "join = %s\n", join)))
+			h.WriteFile(ctx, "/etc/shoal/shoal.toml", fmt.Appendf(nil, settings, join, len(c.hosts))))
 	})
 	key := c.on("n1").shell("shoal keygen")
 	c.each(func(h *bed.Host) error {

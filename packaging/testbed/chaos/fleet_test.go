@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -47,9 +48,12 @@ func TestFleetStorm(t *testing.T) {
 		after, took := c.settle(calm)
 		t.Logf("round %d: all as it should be after %.1f s, with %d pods", number, took.Seconds(), len(after.views["n1"].Pods))
 		if r.Gentle {
-			for _, m := range Moved(before.views["n1"].Stays(), after.views["n1"].Stays()) {
+			for _, m := range Moved(staying(r, before), staying(r, after)) {
 				t.Errorf("in a round that may move nothing: %s", m)
 			}
+		}
+		for _, o := range Overlaps(c.ledger()) {
+			t.Errorf("two writers of what only one may write: %s", o)
 		}
 		c.untouched(r, before, after)
 		c.seen(after)
@@ -59,6 +63,33 @@ func TestFleetStorm(t *testing.T) {
 	for _, what := range slices.Sorted(maps.Keys(c.did)) {
 		t.Logf("%4d x %s (%d in vain)", c.did[what], what, c.missed[what])
 	}
+}
+
+// staying are the pods that a round may not move: all, or where a daemon crashes again and again, exclusive ones.
+func staying(r Round, s sight) map[string]Stay {
+	stays := s.views["n1"].Stays()
+	if slices.ContainsFunc(r.Steps, func(s Step) bool { return s.Do == CrashLoop }) {
+		maps.DeleteFunc(stays, func(name string, _ Stay) bool { return !strings.HasPrefix(name, "default/ledger-") })
+	}
+	return stays
+}
+
+// ledger is all that exclusive writers ever wrote, on whichever host.
+func (c *cluster) ledger() (all []Appended) {
+	c.t.Helper()
+	var mu sync.Mutex
+	c.each(func(h *bed.Host) error {
+		text, err := h.Shell(c.t.Context(), "cat /var/log/ledger/* 2>/dev/null || true")
+		if err != nil {
+			return err
+		}
+		list, err := ReadAppended(text + "\n")
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, list...)
+		return err
+	})
+	return all
 }
 
 // load is what runs before anything is broken.
@@ -114,11 +145,35 @@ func fileText(name, edit string) string {
 		return workload("DaemonSet", "")
 	case name == "web": // its size follows from the edit
 		return workload("Deployment", fmt.Sprintf("  replicas: %d\n", 2+len(edit)%3*2))
+	case name == "ledger":
+		return ledger(meta)
 	case name == scaledByAPI, name == rolledByAPI:
 		return workload("Deployment", "  replicas: 3\n")
 	default:
 		return fmt.Sprintf("apiVersion: v1\nkind: Pod\n%sspec: %s}\n", meta, spec)
 	}
+}
+
+// ledger is a Deployment whose pod appends to a log of its host for as long as it runs: its token, the time since the machine's
+// boot, and who it is.
+func ledger(meta string) string {
+	edit := regexp.MustCompile(edited + `: ("[^"]*")`).FindStringSubmatch(meta)[1]
+	return "apiVersion: apps/v1\nkind: Deployment\n" + meta + `spec:
+  replicas: 1
+  strategy: {type: Recreate}
+  selector: {matchLabels: {app: ledger}}
+  template:
+    metadata: {labels: {app: ledger}, annotations: {shoal.io/exclusive: ledger}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      volumes: [{name: log, hostPath: {path: /var/log/ledger, type: DirectoryOrCreate}}]
+      containers:
+      - name: main
+        image: "rootfs:///"
+        command: [sh, -c, 'trap "exit 0" TERM; me=$NODE/$(hostname)/$(cut -d" " -f22 /proc/$$/stat); while read -r up idle < /proc/uptime; do echo "ledger $SHOAL_FENCING_TOKEN $up $me" >> /ledger/log; sleep 0.1; done']
+        env: [{name: ` + edited + `, value: ` + edit + `}, {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}]
+        volumeMounts: [{name: log, mountPath: /ledger}]
+`
 }
 
 // carryOut does what a round says, each step at its time, and returns when the last one is over.
@@ -177,6 +232,9 @@ var onHost = map[Verb]string{
 	KillPause:     victim + `kill -9 "$(cat "$scope/init/cgroup.procs" | xargs ps -o pid=,comm= -p | awk '$2 == "catatonit" { print $1 }' | shuf -n1)"`,
 	KillContainer: victim + `kill -9 "$(head -n1 "$scope/main/cgroup.procs")"`,
 	Forget:        "systemctl kill --signal=KILL --kill-whom=main shoald; systemctl stop shoald; rm /var/lib/shoal/store.db; systemctl start shoald",
+	CrashLoop:     `end=$(($(date +%s%N) / 1000000 + $(echo "$1" | tr -d .) * 100)); while test $(($(date +%s%N) / 1000000)) -lt $end; do kill -9 "$(pgrep -xo shoald)" || true; sleep 0.3; done`,
+	KillLease:     `kill -9 "$(pgrep -xo shoal-lease)"`,
+	FreezeLease:   `p=$(pgrep -xo shoal-lease); kill -STOP "$p"; sleep "$1"; kill -CONT "$p"`,
 	SetClock:      `echo "$2" > ` + clockFile + `; sleep "$1"; rm -f ` + clockFile,
 	StopScope:     victim + `systemctl stop --no-block "${scope##*/}"`,
 }

@@ -69,7 +69,7 @@ var programs = sync.OnceValues(func() (dir string, err error) {
 	if *built != "" {
 		return *built, nil
 	}
-	for _, name := range []string{"shoald", "shoal"} {
+	for _, name := range []string{"shoald", "shoal-lease", "shoal"} {
 		args, cgo := []string{"build", "-o", binDir}, "CGO_ENABLED=0"
 		if *race && name == "shoald" {
 			args, cgo = append(args, "-race"), "CGO_ENABLED=1"

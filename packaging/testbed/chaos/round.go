@@ -42,6 +42,9 @@ const (
 	KillPause     Verb = "kill -9 a pause"
 	KillContainer Verb = "kill -9 a container"
 	StopScope     Verb = "stop a scope"
+	CrashLoop     Verb = "kill -9 each shoald"
+	KillLease     Verb = "kill -9 the lease process"
+	FreezeLease   Verb = "freeze the lease process"
 	SetClock      Verb = "set the clock" // of shoald, ahead by Value seconds
 
 	Write      Verb = "write a config map"
@@ -88,7 +91,7 @@ func (r Round) String() string {
 // What the load is made of. Files and writes of the API keep apart, so that it is known what each object has to say.
 var (
 	registers   = []string{"reg-1", "reg-2", "reg-3", "reg-4"} // config maps
-	everywhere  = []string{"web", "agent"}                     // files that are the same on all hosts
+	everywhere  = []string{"web", "agent", "ledger"}           // files that are the same on all hosts
 	somewhere   = []string{"solo-1", "solo-2", "solo-3", "solo-4"}
 	scaledByAPI = "scaled"
 	rolledByAPI = "rolled"
@@ -115,11 +118,13 @@ type draw struct {
 }
 
 // gentle is loss of up to 20 % on all links, or clocks that are set by up to a day and back, or one shoald after the other that
-// stands still for up to 5 s. Nothing moves for it.
+// stands still for up to 5 s. Nothing moves for it. Or it is a shoald that crashes again and again: for that no exclusive pod moves.
 func (d *draw) gentle() []Step {
 	const length = 12 * time.Second
 	var steps []Step
-	switch d.IntN(3) {
+	switch d.IntN(4) {
+	case 3:
+		steps = append(steps, Step{At: d.between(0, 2*time.Second), Do: CrashLoop, On: d.host(), For: d.between(3*time.Second, length-2*time.Second)})
 	case 0:
 		steps = append(steps, Step{Do: Lose, On: d.hosts, Against: d.hosts, Percent: 5 + d.IntN(16), For: length})
 	case 1:
@@ -156,7 +161,11 @@ func (d *draw) rough() []Step {
 func (d *draw) fault(at time.Duration) Step {
 	s := Step{At: at, On: d.host(), For: d.between(time.Second, 10*time.Second)}
 	some, rest := d.halves()
-	switch d.IntN(18) {
+	switch d.IntN(20) {
+	case 15:
+		s.Do, s.For = KillLease, 0
+	case 16:
+		s.Do = FreezeLease
 	case 0, 1:
 		s.Do, s.On, s.Against, s.Percent = Cut, some, rest, 100
 	case 2:
@@ -198,7 +207,7 @@ func (d *draw) load(at time.Duration) Step {
 	case 4:
 		s.Do, s.Object, s.Value = Roll, rolledByAPI, d.value()
 	case 5:
-		s.Do, s.Object = Evict, []string{"web", scaledByAPI, rolledByAPI, "agent"}[d.IntN(4)]
+		s.Do, s.Object = Evict, []string{"web", scaledByAPI, rolledByAPI, "agent", "ledger"}[d.IntN(5)]
 	case 6:
 		s.Do, s.On, s.Object, s.Value = EditAll, d.shuffled(), everywhere[d.IntN(len(everywhere))], d.value()
 	case 7, 8:

@@ -238,7 +238,7 @@ func TestTheSameSeedIsTheSamePlan(t *testing.T) {
 			switch {
 			case r.Gentle && s.Do == Freeze && s.For >= 5*time.Second, r.Gentle && s.Do == Lose && s.Percent > 20:
 				t.Errorf("not gentle: %s", s)
-			case r.Gentle && !slices.Contains([]Verb{Freeze, Lose, SetClock, Write, Remove}, s.Do):
+			case r.Gentle && !slices.Contains([]Verb{Freeze, Lose, SetClock, CrashLoop, Write, Remove}, s.Do):
 				t.Errorf("not gentle: %s", s)
 			case len(s.On) == 0 || s.For > 12*time.Second:
 				t.Errorf("round %d: %+v", number, s)
