@@ -14,8 +14,10 @@
 // the API on any host. Then all is healed, and the hosts are looked at until nothing is amiss: all hosts' views are the same
 // ([Disagreements]), the pods are those that Kubernetes' rules ask for ([View.Amiss]), each host runs just these ([Leaks]),
 // and every write that was answered is in force, or one that came later ([History.Lost]). In gentle rounds no pod may move.
+// Throughout, a pod that only one host may run notes its token and the time, and no two may write in turns ([Overlaps]).
 //
 //	go test ./packaging/testbed/chaos -run FleetStorm -for 30m -seed 1234
 //
-// Light hosts share the machine's clock, so clocks do not jump; nor does the kernel delay packets (no netem).
+// Light hosts share the machine's clock, so only a shoald that is built with -shoald.clock notices that its clock is set. Packets
+// are not delayed: not every kernel has netem.
 package chaos

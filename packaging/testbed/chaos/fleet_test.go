@@ -79,11 +79,11 @@ func (c *cluster) ledger() (all []Appended) {
 	c.t.Helper()
 	var mu sync.Mutex
 	c.each(func(h *bed.Host) error {
-		text, err := h.Shell(c.t.Context(), "cat /var/log/ledger/* 2>/dev/null || true")
+		text, err := h.Shell(c.t.Context(), "cat /var/log/ledger/* 2>/dev/null || true; echo end")
 		if err != nil {
 			return err
 		}
-		list, err := ReadAppended(text + "\n")
+		list, err := ReadAppended(text) // "end" is no whole line
 		mu.Lock()
 		defer mu.Unlock()
 		all = append(all, list...)
