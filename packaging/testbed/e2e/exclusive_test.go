@@ -17,7 +17,7 @@ spec:
   containers:
   - name: app
     image: rootfs:///
-    command: [sh, -c, 'echo token $SHOAL_FENCING_TOKEN; trap "exit 0" TERM; while :; do sleep 0.1; done # %[1]s-works']
+    command: [sh, -c, 'echo token $SHOAL_FENCING_TOKEN; trap "exit 0" TERM; sleep 1000 & wait # %[1]s-works']
 `, name)
 }
 
