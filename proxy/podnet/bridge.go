@@ -41,42 +41,42 @@ func notFound(err error) bool {
 
 // ensureBridge makes the bridge be up with the gateways' addresses.
 func (n *Network) ensureBridge() error {
-	link, err := n.host.LinkByName(n.cfg.Bridge)
+	link, err := n.host.LinkByName(n.config().Bridge)
 	if notFound(err) {
 		link, err = n.addBridge()
 	}
 	if err != nil {
-		return fmt.Errorf("bridge %s: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("bridge %s: %w", n.config().Bridge, err)
 	}
 	if link.Type() != "bridge" {
-		return fmt.Errorf("bridge %s: there is a device of that name, of type %s", n.cfg.Bridge, link.Type())
+		return fmt.Errorf("bridge %s: there is a device of that name, of type %s", n.config().Bridge, link.Type())
 	}
 	n.bridge.Store(int64(link.Attrs().Index))
 	mac := n.gatewayMAC()
 	if !slices.Equal(link.Attrs().HardwareAddr, mac) {
 		if err := n.host.LinkSetHardwareAddr(link, mac); err != nil {
-			return fmt.Errorf("bridge %s: set address %v: %w", n.cfg.Bridge, mac, err)
+			return fmt.Errorf("bridge %s: set address %v: %w", n.config().Bridge, mac, err)
 		}
 	}
-	if link.Attrs().MTU != n.cfg.MTU {
-		if err := n.host.LinkSetMTU(link, n.cfg.MTU); err != nil {
-			return fmt.Errorf("bridge %s: set MTU %d: %w", n.cfg.Bridge, n.cfg.MTU, err)
+	if link.Attrs().MTU != n.config().MTU {
+		if err := n.host.LinkSetMTU(link, n.config().MTU); err != nil {
+			return fmt.Errorf("bridge %s: set MTU %d: %w", n.config().Bridge, n.config().MTU, err)
 		}
 	}
 	if err := n.host.LinkSetUp(link); err != nil {
-		return fmt.Errorf("bridge %s: bring up: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("bridge %s: bring up: %w", n.config().Bridge, err)
 	}
 	return n.bridgeAddrs(link)
 }
 
 func (n *Network) addBridge() (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.HardwareAddr = n.cfg.Bridge, n.cfg.MTU, n.gatewayMAC()
+	attrs.Name, attrs.MTU, attrs.HardwareAddr = n.config().Bridge, n.config().MTU, n.gatewayMAC()
 	snooping := false // ports are isolated: there is no multicast to steer
 	if err := n.host.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
 		return nil, err
 	}
-	return n.host.LinkByName(n.cfg.Bridge)
+	return n.host.LinkByName(n.config().Bridge)
 }
 
 // bridgeAddrs gives the bridge the gateways' addresses and takes away others,
@@ -84,42 +84,53 @@ func (n *Network) addBridge() (netlink.Link, error) {
 func (n *Network) bridgeAddrs(link netlink.Link) error {
 	have, err := n.host.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
-		return fmt.Errorf("bridge %s: list addresses: %w", n.cfg.Bridge, err)
+		return fmt.Errorf("bridge %s: list addresses: %w", n.config().Bridge, err)
 	}
 	want := map[string]bool{}
-	for _, c := range n.cfg.PodCIDRs {
-		addr := deviceAddr(netip.PrefixFrom(gateway(c), c.Bits()))
+	for _, p := range n.gateways() {
+		addr := deviceAddr(p)
 		want[addr.IPNet.String()] = true
 		if slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == addr.IPNet.String() }) {
 			continue
 		}
+		for _, a := range have { // IPv6 has an address once, with whatever prefix
+			if p.Addr().Is6() && a.IP.Equal(addr.IP) {
+				if err := n.host.AddrDel(link, &a); err != nil {
+					return fmt.Errorf("bridge %s: remove address %v: %w", n.config().Bridge, a.IPNet, err)
+				}
+			}
+		}
 		if err := n.host.AddrReplace(link, addr); err != nil {
-			return fmt.Errorf("bridge %s: add address %v: %w", n.cfg.Bridge, addr, err)
+			return fmt.Errorf("bridge %s: add address %v: %w", n.config().Bridge, addr, err)
 		}
 	}
 	for _, a := range have {
 		if want[a.IPNet.String()] || a.IP.IsLinkLocalUnicast() {
 			continue
 		}
-		if err := n.host.AddrDel(link, &a); err != nil {
-			return fmt.Errorf("bridge %s: remove address %v: %w", n.cfg.Bridge, a.IPNet, err)
+		if err := n.host.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("bridge %s: remove address %v: %w", n.config().Bridge, a.IPNet, err)
 		}
 	}
 	return nil
 }
 
-// gatewayMAC is the bridge's address, fixed so that pods' static neighbour
-// entries stay right when the bridge has to be made again.
-func (n *Network) gatewayMAC() net.HardwareAddr { return hardwareAddr(gateway(n.cfg.PodCIDRs[0])) }
+// gatewayMAC is the bridge's address, the same whatever the pod CIDR is, so that
+// pods' static neighbour entries stay right when that changes or the bridge has
+// to be made again. It is seen on this host alone, and no pod has it: the last
+// four bytes would be 0.0.0.1.
+func (n *Network) gatewayMAC() net.HardwareAddr {
+	return net.HardwareAddr{0x0a, 0x58, 0, 0, 0, 1}
+}
 
 // routing makes the host forward.
 func (n *Network) routing() error {
-	for _, c := range n.cfg.PodCIDRs {
+	for _, c := range n.config().PodCIDRs {
 		var err error
 		if c.Addr().Is4() {
 			err = setSysctl("ipv4/ip_forward", "1")
 		} else {
-			err = errors.Join(forwardIPv6(), setSysctl("ipv6/conf/"+n.cfg.Bridge+"/disable_ipv6", "0"))
+			err = errors.Join(forwardIPv6(), setSysctl("ipv6/conf/"+n.config().Bridge+"/disable_ipv6", "0"))
 		}
 		if err != nil {
 			return fmt.Errorf("let the host route pods' packets: %w", err)
@@ -134,7 +145,7 @@ func (n *Network) localnet(on bool) error {
 	if on {
 		want = "1"
 	}
-	err := setSysctl("ipv4/conf/"+n.cfg.Bridge+"/route_localnet", want)
+	err := setSysctl("ipv4/conf/"+n.config().Bridge+"/route_localnet", want)
 	if errors.Is(err, os.ErrNotExist) && !on {
 		return nil
 	}

@@ -17,6 +17,8 @@ type Config struct {
 	PodCIDRs      []netip.Prefix // required: one of IPv4, one of IPv6, or both in the order wanted in status.podIPs
 	NonMasquerade []netip.Prefix // destinations that see pods' own addresses, besides PodCIDRs
 	MTU           int            // bytes; 0: that of the default route's device, else 1500
+	LinkLocal     bool           // masquerade to link-local addresses too, as ip-masq-agent's masqLinkLocal
+	Reach         Reach          // what is known of other hosts
 	Dir           string         // allocations are kept here, mode 0700; empty: /run/shoal/net
 }
 

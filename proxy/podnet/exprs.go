@@ -46,6 +46,27 @@ func notTo(bridge string) []expr.Any {
 	return device(expr.MetaKeyOIFNAME, expr.CmpOpNeq, bridge)
 }
 
+// toTunnel matches devices to other hosts by how their names begin: without the
+// closing zero a shorter comparison is one of beginnings.
+func toTunnel() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: reg32},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: reg32, Data: []byte(TunnelDevices)},
+	}
+}
+
+// snat gives packets the source a.
+func snat(a netip.Addr) []expr.Any {
+	nfproto := uint32(unix.NFPROTO_IPV6)
+	if a.Is4() {
+		nfproto = unix.NFPROTO_IPV4
+	}
+	return []expr.Any{
+		&expr.Immediate{Register: reg32, Data: a.AsSlice()},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: nfproto, RegAddrMin: reg32, Specified: false},
+	}
+}
+
 func family(is4 bool) []expr.Any {
 	proto := byte(unix.NFPROTO_IPV6)
 	if is4 {

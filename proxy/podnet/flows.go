@@ -43,11 +43,11 @@ func (s staleFlows) inPods(ip []byte) bool {
 // or, when it began before the pod, nobody. Connections of TCP and SCTP end by
 // themselves.
 func (n *Network) forgetFlows(ports []HostPort) error {
-	stale := staleFlows{ports: ports, cidrs: n.cfg.PodCIDRs}
+	stale := staleFlows{ports: ports, cidrs: n.ranges()}
 	if !slices.ContainsFunc(ports, func(p HostPort) bool { return p.Protocol == UDP }) {
 		return nil // spare the dump of the whole table
 	}
-	for _, c := range n.cfg.PodCIDRs {
+	for _, c := range n.config().PodCIDRs {
 		_, err := n.host.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(familyOf(c.Addr())), stale)
 		// An interrupted dump has matched what it saw; new flows meet the new rules.
 		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {

@@ -26,6 +26,9 @@ type ledger struct {
 	Version int
 	Pools   []*pool
 	Pods    map[string]lease // by UID
+
+	// Former are ranges that this host had, of which pods still have addresses.
+	Former []netip.Prefix `json:",omitempty"`
 }
 
 func newLedger(cidrs []netip.Prefix) *ledger {
@@ -34,8 +37,12 @@ func newLedger(cidrs []netip.Prefix) *ledger {
 	return l
 }
 
-// setPools makes the pools those of cidrs, keeping what is known of each.
+// setPools makes the pools those of cidrs, keeping what is known of each. A
+// pool that is none of them becomes a former range while pods have addresses of it.
 func (l *ledger) setPools(cidrs []netip.Prefix) {
+	for _, p := range l.Pools {
+		l.Former = append(l.Former, p.Prefix)
+	}
 	pools := make([]*pool, 0, len(cidrs))
 	for _, c := range cidrs {
 		i := slices.IndexFunc(l.Pools, func(p *pool) bool { return p.Prefix == c })
@@ -46,6 +53,24 @@ func (l *ledger) setPools(cidrs []netip.Prefix) {
 		pools = append(pools, l.Pools[i])
 	}
 	l.Pools = pools
+	l.pruneFormer()
+}
+
+// pruneFormer forgets former ranges that are in use again, or by nobody.
+func (l *ledger) pruneFormer() {
+	used := l.used()
+	slices.SortFunc(l.Former, netip.Prefix.Compare)
+	l.Former = slices.DeleteFunc(slices.Compact(l.Former), func(p netip.Prefix) bool {
+		if slices.ContainsFunc(l.Pools, func(pool *pool) bool { return pool.Prefix == p }) {
+			return true
+		}
+		for a := range used {
+			if p.Contains(a) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (l *ledger) used() map[netip.Addr]bool {
@@ -64,7 +89,8 @@ func (l *ledger) fits(addrs []netip.Addr) bool {
 }
 
 // reserve gives pod its addresses and ports. A pod that has addresses keeps
-// them, unless they are not of today's pools; its ports become the given ones.
+// them, even if they are not of today's pools: nothing tells its processes of
+// others, so it has them as long as its sandbox. Its ports become the given ones.
 // On an error nothing has changed.
 func (l *ledger) reserve(pod PodRef, ports []HostPort) (lease, error) {
 	ports, err := l.freePorts(pod, ports)
@@ -72,12 +98,10 @@ func (l *ledger) reserve(pod PodRef, ports []HostPort) (lease, error) {
 		return lease{}, err
 	}
 	got := l.Pods[pod.UID]
-	if !l.fits(got.Addrs) {
-		old := got.Addrs
+	if len(got.Addrs) == 0 {
 		if got.Addrs, err = l.takeEach(); err != nil {
 			return lease{}, err
 		}
-		l.giveBack(old)
 	}
 	got.PodRef, got.Ports = pod, ports
 	l.Pods[pod.UID] = got
@@ -133,6 +157,7 @@ func (l *ledger) freePorts(pod PodRef, ports []HostPort) ([]HostPort, error) {
 func (l *ledger) release(uid string) {
 	l.giveBack(l.Pods[uid].Addrs)
 	delete(l.Pods, uid)
+	l.pruneFormer()
 }
 
 func ledgerFile(dir string) string { return filepath.Join(dir, "leases.json") }

@@ -22,7 +22,7 @@ import (
 // Network is the pod network of this host. Its methods may be called from
 // several goroutines; calls for one pod wait for each other.
 type Network struct {
-	cfg    Config
+	cfg    atomic.Pointer[Config] // replaced as a whole, by Move and SetReach
 	log    *slog.Logger
 	host   *netlink.Handle
 	ns     netns.NsHandle // the host's, to refuse it as a pod's
@@ -57,7 +57,8 @@ func Open(cfg Config, log *slog.Logger) (*Network, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("pod network: %w", err)
 	}
-	n := &Network{cfg: cfg, log: log}
+	n := &Network{log: log}
+	n.cfg.Store(&cfg)
 	if err := n.open(); err != nil {
 		n.Close()
 		return nil, fmt.Errorf("pod network: %w", err)
@@ -75,8 +76,9 @@ func (n *Network) open() (err error) {
 	if n.table, err = openTable(); err != nil {
 		return err
 	}
-	if n.cfg.MTU == 0 {
-		n.cfg.MTU = defaultMTU(n.host)
+	if cfg := *n.config(); cfg.MTU == 0 {
+		cfg.MTU = defaultMTU(n.host)
+		n.cfg.Store(&cfg)
 	}
 	if err := n.openLedger(); err != nil {
 		return err
@@ -88,38 +90,38 @@ func (n *Network) open() (err error) {
 // openLedger locks Dir and reads who holds what, from the file or, where that
 // is lost or damaged, from the aliases of the veths.
 func (n *Network) openLedger() error {
-	if err := os.MkdirAll(n.cfg.Dir, 0o700); err != nil {
+	if err := os.MkdirAll(n.config().Dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.Chmod(n.cfg.Dir, 0o700); err != nil {
+	if err := os.Chmod(n.config().Dir, 0o700); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(n.cfg.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(n.config().Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
 	n.lock = lock
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return fmt.Errorf("%s is in use by another process: %w", n.cfg.Dir, err)
+		return fmt.Errorf("%s is in use by another process: %w", n.config().Dir, err)
 	}
-	l, err := readLedger(n.cfg.Dir)
+	l, err := readLedger(n.config().Dir)
 	if err != nil {
 		n.log.Error("pod leases are unreadable, rebuilding them from the devices", "err", err)
-		_ = os.Rename(ledgerFile(n.cfg.Dir), ledgerFile(n.cfg.Dir)+".bad")
+		_ = os.Rename(ledgerFile(n.config().Dir), ledgerFile(n.config().Dir)+".bad")
 	}
 	if l == nil {
 		if l, err = n.rebuiltLedger(); err != nil {
 			return err
 		}
 	}
-	l.setPools(n.cfg.PodCIDRs)
+	l.setPools(n.config().PodCIDRs)
 	n.ledger = l
-	return l.write(n.cfg.Dir)
+	return l.write(n.config().Dir)
 }
 
 // rebuiltLedger knows addresses but no host ports: Attach brings those.
 func (n *Network) rebuiltLedger() (*ledger, error) {
-	l := newLedger(n.cfg.PodCIDRs)
+	l := newLedger(n.config().PodCIDRs)
 	links, err := n.veths()
 	for _, link := range links {
 		if pod, ok := parseAlias(link.Attrs().Alias); ok && vethName(pod.UID) == link.Attrs().Name {
@@ -140,11 +142,13 @@ func (n *Network) veths() ([]netlink.Link, error) {
 	}), nil
 }
 
+func (n *Network) config() *Config { return n.cfg.Load() }
+
 // Gateway gives the bridge's addresses, in the order of PodCIDRs. Pods reach
 // this host there.
 func (n *Network) Gateway() []netip.Addr {
 	var out []netip.Addr
-	for _, c := range n.cfg.PodCIDRs {
+	for _, c := range n.config().PodCIDRs {
 		out = append(out, gateway(c))
 	}
 	return out
@@ -191,7 +195,7 @@ func (n *Network) reserve(pod PodRef, ports []HostPort) (got, before lease, err 
 	if got, err = n.ledger.reserve(pod, ports); err != nil {
 		return lease{}, before, err
 	}
-	return got, before, n.ledger.write(n.cfg.Dir)
+	return got, before, n.ledger.write(n.config().Dir)
 }
 
 // Detach disconnects a pod and frees what it held. A pod that is unknown is
@@ -231,7 +235,7 @@ func (n *Network) release(uid string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.ledger.release(uid)
-	return n.ledger.write(n.cfg.Dir)
+	return n.ledger.write(n.config().Dir)
 }
 
 // syncRules makes the packet filter that of today's leases.
@@ -239,7 +243,7 @@ func (n *Network) syncRules() error {
 	n.rulesMu.Lock()
 	defer n.rulesMu.Unlock()
 	n.mu.Lock()
-	want := rulesFor(n.cfg, n.ledger.Pods)
+	want := rulesFor(*n.config(), n.ledger.Pods, n.ledger.Former)
 	n.mu.Unlock()
 	ok, err := n.table.intact()
 	if err != nil {
@@ -361,14 +365,14 @@ func (n *Network) Remove(ctx context.Context) error {
 	errs := []error{n.localnet(false)}
 	_, err := n.Sweep(ctx, nil)
 	errs = append(errs, err, n.table.remove())
-	link, err := n.host.LinkByName(n.cfg.Bridge)
+	link, err := n.host.LinkByName(n.config().Bridge)
 	if err == nil {
 		err = n.host.LinkDel(link)
 	}
 	if err != nil && !notFound(err) {
-		errs = append(errs, fmt.Errorf("remove bridge %s: %w", n.cfg.Bridge, err))
+		errs = append(errs, fmt.Errorf("remove bridge %s: %w", n.config().Bridge, err))
 	}
-	for _, name := range []string{ledgerFile(n.cfg.Dir), ledgerFile(n.cfg.Dir) + ".bad", ledgerFile(n.cfg.Dir) + ".new", n.lock.Name(), n.cfg.Dir} {
+	for _, name := range []string{ledgerFile(n.config().Dir), ledgerFile(n.config().Dir) + ".bad", ledgerFile(n.config().Dir) + ".new", n.lock.Name(), n.config().Dir} {
 		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

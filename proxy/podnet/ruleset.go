@@ -13,6 +13,7 @@ const tableName = "shoal"
 
 var (
 	loopback4  = netip.MustParsePrefix("127.0.0.0/8")
+	linkLocal4 = netip.MustParsePrefix("169.254.0.0/16")
 	linkLocal6 = netip.MustParsePrefix("fe80::/10")
 )
 
@@ -28,14 +29,21 @@ type portRule struct {
 type ruleset struct {
 	Bridge string
 	CIDRs  []netip.Prefix
+	Former []netip.Prefix // ranges of pods whose sandboxes are to be replaced, sorted
 	Keep   []netip.Prefix // destinations that are not masqueraded, sorted
 	Ports  []portRule     // sorted
+	Sealed []netip.Prefix // ranges that packets come from through SealedDevice alone, sorted
 }
 
 // rulesFor is the ruleset of these pods.
-func rulesFor(cfg Config, pods map[string]lease) ruleset {
-	r := ruleset{Bridge: cfg.Bridge, CIDRs: cfg.PodCIDRs}
-	r.Keep = append(slices.Clone(cfg.PodCIDRs), cfg.NonMasquerade...)
+func rulesFor(cfg Config, pods map[string]lease, former []netip.Prefix) ruleset {
+	r := ruleset{Bridge: cfg.Bridge, CIDRs: cfg.PodCIDRs, Former: former, Sealed: slices.Clone(cfg.Reach.Sealed)}
+	slices.SortFunc(r.Sealed, netip.Prefix.Compare)
+	r.Keep = slices.Concat(cfg.PodCIDRs, cfg.NonMasquerade, cfg.Reach.Cluster)
+	if !cfg.LinkLocal {
+		r.Keep = append(r.Keep, linkLocal4, linkLocal6)
+	}
+	r.Keep = slices.DeleteFunc(r.Keep, func(p netip.Prefix) bool { return !r.has(p.Addr().Is4()) })
 	slices.SortFunc(r.Keep, netip.Prefix.Compare)
 	r.Keep = slices.Compact(r.Keep)
 	for _, pod := range pods {
@@ -86,12 +94,24 @@ func (r ruleset) hairpins(is4 bool) []netip.Addr {
 	return slices.Compact(out)
 }
 
+// has tells whether pods have addresses of a family.
+func (r ruleset) has(is4 bool) bool {
+	return slices.ContainsFunc(r.CIDRs, func(p netip.Prefix) bool { return p.Addr().Is4() == is4 })
+}
+
+// of is those of a family.
+func of(is4 bool, list []netip.Prefix) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(list), func(p netip.Prefix) bool { return p.Addr().Is4() != is4 })
+}
+
 // needsLocalnet tells whether 127.0.0.0/8 must lead to a pod.
 func (r ruleset) needsLocalnet() bool {
 	return slices.ContainsFunc(r.Ports, func(p portRule) bool {
 		return p.To.Addr().Is4() && (!p.HostIP.IsValid() || p.HostIP.IsLoopback())
 	})
 }
+
+var families = []bool{true, false} // is4
 
 // suffix tells families apart in the names of sets.
 func suffix(is4 bool) string {
@@ -120,6 +140,15 @@ func (r ruleset) String() string {
 	}
 	line("chain guard { type filter hook prerouting priority raw; policy accept;")
 	line("iifname %q ip daddr %s drop", r.Bridge, loopback4)
+	for _, is4 := range families {
+		if ip, _ := nftWords(is4); len(of(is4, r.Sealed)) > 0 {
+			line("iifname != %q %s saddr @sealed%s drop", SealedDevice, ip, suffix(is4))
+		}
+	}
+	for _, p := range r.Former {
+		ip, _ := nftWords(p.Addr().Is4())
+		line("iifname %q %s saddr %s accept", r.Bridge, ip, p)
+	}
 	for _, c := range r.CIDRs {
 		if c.Addr().Is4() {
 			line("iifname %q ip saddr != %s drop", r.Bridge, c)
@@ -134,6 +163,10 @@ func (r ruleset) String() string {
 	line("oifname %q icmp type redirect drop", r.Bridge)
 	line("oifname %q icmpv6 type nd-redirect drop", r.Bridge)
 	line("}\nchain hostports {")
+	for _, p := range r.Former {
+		ip, _ := nftWords(p.Addr().Is4())
+		line("%s daddr %s return", ip, gateway(p))
+	}
 	for _, c := range r.CIDRs {
 		ip, _ := nftWords(c.Addr().Is4())
 		s := suffix(c.Addr().Is4())
@@ -171,6 +204,14 @@ func (r ruleset) writeSets(line func(string, ...any), is4 bool) {
 		pairs = append(pairs, fmt.Sprintf("%s . %s", a, a))
 	}
 	writeElements(line, pairs)
+	if sealed := of(is4, r.Sealed); len(sealed) > 0 {
+		line("set sealed%s { type %s; flags interval;", s, t)
+		var elements []string
+		for _, p := range sealed {
+			elements = append(elements, p.String())
+		}
+		writeElements(line, elements)
+	}
 }
 
 // writeElements closes a set. nft keeps only the last "elements" of a set.
@@ -189,6 +230,14 @@ func (r ruleset) writeSource(line func(string, ...any)) {
 	}
 	line("masquerade fully-random\n}")
 	line("chain postrouting { type nat hook postrouting priority srcnat; policy accept;")
+	for _, c := range r.CIDRs {
+		ip, _ := nftWords(c.Addr().Is4())
+		line("oifname %q %s saddr != %s snat %s to %s", TunnelDevices+"*", ip, c, ip, gateway(c))
+	}
+	for _, p := range r.Former {
+		ip, _ := nftWords(p.Addr().Is4())
+		line("oifname != %q %s saddr %s masquerade", r.Bridge, ip, p)
+	}
 	for _, c := range r.CIDRs {
 		ip, _ := nftWords(c.Addr().Is4())
 		if c.Addr().Is4() {

@@ -61,7 +61,7 @@ func rules(cfg Config, pods []lease) ruleset {
 	for _, p := range pods {
 		byUID[p.UID] = p
 	}
-	return rulesFor(cfg.withDefaults(), byUID)
+	return rulesFor(cfg.withDefaults(), byUID, nil)
 }
 
 func TestRulesets(t *testing.T) {

@@ -3,6 +3,7 @@ package podnet
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -192,6 +193,9 @@ func (w writer) write() error {
 	w.guard()
 	w.quiet()
 	hostports := w.chain("hostports")
+	for _, p := range w.rules.Former {
+		w.rule(hostports, within(loadDest, expr.CmpOpEq, single(gateway(p))), verdict(expr.VerdictReturn, ""))
+	}
 	for _, c := range w.rules.CIDRs {
 		w.hostports(hostports, c)
 	}
@@ -242,7 +246,38 @@ func (w writer) sets(is4 bool) error {
 	for _, a := range w.rules.hairpins(is4) {
 		elements = append(elements, nftables.SetElement{Key: append(a.AsSlice(), a.AsSlice()...)})
 	}
-	return w.conn.AddSet(pair, elements)
+	if err := w.conn.AddSet(pair, elements); err != nil {
+		return err
+	}
+	return w.sealed(is4, addr)
+}
+
+// sealed is a set of intervals: each is where it begins and the address after
+// its end.
+func (w writer) sealed(is4 bool, addr nftables.SetDatatype) error {
+	list := of(is4, w.rules.Sealed)
+	if len(list) == 0 {
+		return nil
+	}
+	set := &nftables.Set{Table: w.table, Name: "sealed" + suffix(is4), Interval: true, KeyType: addr}
+	var elements []nftables.SetElement
+	for _, p := range list {
+		elements = append(elements, nftables.SetElement{Key: p.Masked().Addr().AsSlice()})
+		if end := after(p); end.IsValid() {
+			elements = append(elements, nftables.SetElement{Key: end.AsSlice(), IntervalEnd: true})
+		}
+	}
+	return w.conn.AddSet(set, elements)
+}
+
+// after is the address that follows a prefix, invalid for the last one.
+func after(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for i, m := range net.CIDRMask(p.Bits(), p.Addr().BitLen()) {
+		b[i] |= ^m
+	}
+	last, _ := netip.AddrFromSlice(b)
+	return last.Next()
 }
 
 // element is p in a map: each part padded to whole registers.
@@ -262,6 +297,15 @@ func (w writer) guard() {
 	c := w.hook("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 	drop, accept := verdict(expr.VerdictDrop, ""), verdict(expr.VerdictAccept, "")
 	w.rule(c, from(bridge), within(loadDest, expr.CmpOpEq, loopback4), drop)
+	for _, is4 := range families {
+		if len(of(is4, w.rules.Sealed)) > 0 {
+			in := []expr.Any{loadSource(is4, reg32), &expr.Lookup{SourceRegister: reg32, SetName: "sealed" + suffix(is4)}}
+			w.rule(c, device(expr.MetaKeyIIFNAME, expr.CmpOpNeq, SealedDevice), family(is4), in, drop)
+		}
+	}
+	for _, p := range w.rules.Former {
+		w.rule(c, from(bridge), within(loadSource, expr.CmpOpEq, p), accept)
+	}
 	for _, cidr := range w.rules.CIDRs {
 		if cidr.Addr().Is4() {
 			w.rule(c, from(bridge), within(loadSource, expr.CmpOpNeq, cidr), drop)
@@ -298,6 +342,12 @@ func (w writer) source() {
 	w.rule(outbound, []expr.Any{&expr.Masq{FullyRandom: true}})
 	c := w.hook("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	masquerade := []expr.Any{&expr.Masq{}}
+	for _, cidr := range w.rules.CIDRs {
+		w.rule(c, toTunnel(), within(loadSource, expr.CmpOpNeq, cidr), snat(gateway(cidr)))
+	}
+	for _, p := range w.rules.Former {
+		w.rule(c, notTo(w.rules.Bridge), within(loadSource, expr.CmpOpEq, p), masquerade)
+	}
 	for _, cidr := range w.rules.CIDRs {
 		is4 := cidr.Addr().Is4()
 		if is4 {

@@ -56,9 +56,9 @@ func (n *Network) veth(l lease, pod *netlink.Handle, ns netns.NsHandle) (netlink
 		return nil, fmt.Errorf("veth %s: %w", name, err)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU = name, n.cfg.MTU
+	attrs.Name, attrs.MTU = name, n.config().MTU
 	pair := &netlink.Veth{
-		LinkAttrs: attrs, PeerName: podDevice, PeerMTU: uint32(n.cfg.MTU),
+		LinkAttrs: attrs, PeerName: podDevice, PeerMTU: uint32(n.config().MTU),
 		PeerHardwareAddr: hardwareAddr(l.Addrs[0]), PeerNamespace: netlink.NsFd(int(ns)),
 	}
 	if err := n.host.LinkAdd(pair); err != nil {
@@ -100,6 +100,11 @@ func (n *Network) hostSide(l lease, link netlink.Link) error {
 			return step("join bridge", err)
 		}
 	}
+	if mtu := n.config().MTU; link.Attrs().MTU != mtu {
+		if err := n.host.LinkSetMTU(link, mtu); err != nil {
+			return step("set MTU", err)
+		}
+	}
 	mac := hardwareAddr(l.Addrs[0])
 	if err := errors.Join(
 		step("isolate", n.host.LinkSetIsolated(link, true)),
@@ -117,7 +122,7 @@ func (n *Network) hostSide(l lease, link netlink.Link) error {
 			return step("add neighbour "+a.String(), err)
 		}
 	}
-	return nil
+	return step("route", n.routeFormer(l))
 }
 
 func neighbour(device int, addr netip.Addr, l lease) *netlink.Neigh {
@@ -148,9 +153,18 @@ func (n *Network) podSide(l lease, pod *netlink.Handle) error {
 	if err := pod.LinkSetUp(eth); err != nil {
 		return fmt.Errorf("pod's %s: bring up: %w", podDevice, err)
 	}
-	for _, c := range n.cfg.PodCIDRs {
-		if err := n.wayOut(pod, eth.Attrs().Index, gateway(c)); err != nil {
-			return fmt.Errorf("pod's %s: route through %v: %w", podDevice, gateway(c), err)
+	if mtu := n.config().MTU; eth.Attrs().MTU != mtu {
+		if err := pod.LinkSetMTU(eth, mtu); err != nil {
+			return fmt.Errorf("pod's %s: set MTU %d: %w", podDevice, mtu, err)
+		}
+	}
+	for _, a := range l.Addrs {
+		gw, ok := n.gatewayOf(a)
+		if !ok {
+			continue // of a range that nobody remembers: its sandbox is to be replaced
+		}
+		if err := n.wayOut(pod, eth.Attrs().Index, gw); err != nil {
+			return fmt.Errorf("pod's %s: route through %v: %w", podDevice, gw, err)
 		}
 	}
 	return nil
@@ -197,5 +211,5 @@ func (n *Network) unplumb(l lease) error {
 			return fmt.Errorf("remove neighbour %v: %w", a, err)
 		}
 	}
-	return nil
+	return n.unrouteFormer(l)
 }
