@@ -289,6 +289,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.host.weighSlices(ctx)
 	go d.host.serveDNS(ctx)
 	go d.awaitNetwork(ctx)
+	go d.followWays(ctx)
 	go d.host.loadDropIns(ctx)
 	go d.watchImages(ctx)
 	go d.collectGarbage(ctx)
@@ -543,6 +544,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 			delete(d.deadlines, old.GetUID())
 		}
 		d.waiting.notice(c.Key, olds[i], c.Object)
+		d.noticeWays(c.Key, olds[i], c.Object)
 		again = append(again, d.refold(c.Key, olds[i], c.Object)...)
 		d.look(workload.Affected(d.view, c.Key, olds[i], c.Object)...)
 	}

@@ -39,8 +39,11 @@ const (
 // others to join, nothing of it runs.
 type fleet struct {
 	wanted bool // it runs, or is to as soon as it can
-	id     atomic.Pointer[cluster.ID]
-	met    atomic.Int64 // when the first peer of this cluster was heard, in Unix ms; 0: none yet
+
+	wantedAtStart bool // the same, when the daemon started; it does not change
+
+	id  atomic.Pointer[cluster.ID]
+	met atomic.Int64 // when the first peer of this cluster was heard, in Unix ms; 0: none yet
 
 	gossip  atomic.Pointer[gossip.Gossip]
 	peers   atomic.Pointer[peer.Endpoint]
@@ -74,6 +77,7 @@ var errAddress = errors.New("this host's address has changed")
 // have peers that know more of it than itself.
 func (d *Daemon) openFleet(records map[string]*record.Record) (alone bool) {
 	d.fleet.wanted = d.hasKey() || len(d.Config.Join) > 0
+	d.fleet.wantedAtStart = d.fleet.wanted
 	d.fleet.rekey = make(chan struct{}, 1)
 	d.fleet.again, d.fleet.failed = make(chan struct{}, 1), make(map[string]error)
 	d.fleet.news = newNews()
@@ -240,6 +244,7 @@ func (d *Daemon) beMember(ctx context.Context) error {
 		d.fleet.problem.Store(nil)
 		d.useKeys(ring)
 		d.lookAround()
+		wake(d.host.ways.dirty)
 	})
 	d.fleet.ring.Store(&ring)
 	defer d.fleet.ring.Store(nil)

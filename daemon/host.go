@@ -50,6 +50,7 @@ type host struct {
 	runtime   *container.Runtime
 	images    *image.Store
 	network   *network
+	ways      *ways // to other hosts
 	dns       atomic.Pointer[dnsd.Server]
 	users     userns.Pool
 	usersErr  error // why no pod can have a user namespace of its own
@@ -78,7 +79,7 @@ type host struct {
 // openHost opens everything that a pod needs. What a pod can do without is an
 // error only for the pods that need it.
 func openHost(ctx context.Context, d *Daemon) (*host, error) {
-	h := &host{d: d, network: newNetwork(), dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1), dirtyCPUs: make(chan struct{}, 1)}
+	h := &host{d: d, network: newNetwork(), ways: newWays(), dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1), dirtyCPUs: make(chan struct{}, 1)}
 	var err error
 	if h.scopes, h.note, err = scope.Open(ctx, scope.Options{}, d.Log); err != nil {
 		return nil, err
@@ -108,6 +109,7 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 		Controllers: h.scopes.Controllers(), CgroupV1: h.scopes.CgroupV1(), PodPidsLimit: d.Config.Runtime.PodPidsLimit,
 		MemoryQoS: d.Config.Memory.QoS, ThrottlingFactor: d.Config.Memory.ThrottlingFactor, HugePageSizes: hugePages, AllocatableMemory: h.capacity.Memory().Value(),
 	}
+	d.host = h
 	if n, err := d.openNetwork(); err != nil {
 		d.Log.Error("no pod network: only pods with hostNetwork can run", "err", err)
 		h.network.failed(err, d.Now())
@@ -124,6 +126,9 @@ func openHost(ctx context.Context, d *Daemon) (*host, error) {
 func (h *host) close() {
 	if n := h.network.now(); n != nil {
 		n.Close()
+	}
+	if h.ways.router != nil {
+		h.ways.router.Close()
 	}
 	h.images.Close()
 	h.scopes.Close()
@@ -344,7 +349,7 @@ func (h *host) nameservers() []netip.Addr {
 
 // readAddresses finds the host's addresses, which may come late (DHCP) and change.
 func (h *host) readAddresses() {
-	ips := hostAddresses(h.d.Config.Network.PodCIDRs)
+	ips := hostAddresses(h.podRanges())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ips = ips
@@ -373,7 +378,7 @@ func (h *host) readResolv() {
 }
 
 func (h *host) dnsConfig() dnsd.Config {
-	c := dnsd.Config{Domain: h.d.Config.Domain, Clients: slices.Clone(h.d.Config.Network.PodCIDRs), Upstreams: h.upstreams}
+	c := dnsd.Config{Domain: h.d.Config.Domain, Clients: h.podRanges(), Upstreams: h.upstreams}
 	for _, ip := range h.addresses() {
 		if a, err := netip.ParseAddr(ip); err == nil {
 			c.Clients = append(c.Clients, netip.PrefixFrom(a, a.BitLen()))
@@ -440,15 +445,12 @@ func (h *host) serveDNS(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	server := dnsd.New(h.dnsConfig(), h.d.Log)
-	h.dns.Store(server)
-	go func() {
-		if err := server.Serve(ctx); err != nil {
-			h.d.Log.Error("DNS ended", "err", err)
-		}
-	}()
+	servers := []*dnsd.Server{h.newDNS(ctx)}
 	for {
-		server.SetZone(h.zone())
+		zone := h.zone()
+		for _, server := range servers {
+			server.SetZone(zone)
+		}
 		select { // many pods at once change it many times
 		case <-time.After(zonePause):
 		case <-ctx.Done():
@@ -456,14 +458,36 @@ func (h *host) serveDNS(ctx context.Context) {
 		}
 		select {
 		case <-h.dirtyZone:
+		case <-h.ways.moved: // the former one goes on, for pods that have its address
+			servers = append(servers, h.newDNS(ctx))
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// newDNS is a server at the pod network's addresses of now.
+func (h *host) newDNS(ctx context.Context) *dnsd.Server {
+	server := dnsd.New(h.dnsConfig(), h.d.Log)
+	h.dns.Store(server)
+	go func() {
+		if err := server.Serve(ctx); err != nil {
+			h.d.Log.Error("DNS ended", "err", err)
+		}
+	}()
+	return server
+}
+
+// podRanges are where this host's pods have their addresses from.
+func (h *host) podRanges() []netip.Prefix {
+	if n := h.network.now(); n != nil {
+		return n.Ranges()
+	}
+	return slices.Clone(h.d.Config.Network.PodCIDRs)
+}
+
 func (h *host) zone() dnsd.Zone {
-	c := dnsd.Cluster{Domain: h.d.Config.Domain, PodCIDRs: h.d.Config.Network.PodCIDRs, Nameservers: h.nameservers()}
+	c := dnsd.Cluster{Domain: h.d.Config.Domain, PodCIDRs: h.d.Config.Network.ClusterCIDRs, Nameservers: h.nameservers()}
 	objects, _ := h.d.view.List(podKind, "")
 	for _, o := range objects {
 		p := o.(*v1.Pod)

@@ -52,10 +52,27 @@ func (n *network) found(is *podnet.Network, at time.Time) {
 
 // openNetwork opens the pod network as it is configured.
 func (d *Daemon) openNetwork() (*podnet.Network, error) {
+	own, err := d.openWays()
+	if err != nil {
+		return nil, err
+	}
+	claims, problems, err := d.firstClaims(own)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range problems {
+		d.Log.Error("the pod network is not as configured", "reason", p)
+	}
 	n := d.Config.Network
-	return podnet.Open(podnet.Config{
-		Bridge: n.Bridge, PodCIDRs: n.PodCIDRs, NonMasquerade: n.NonMasqueradeCIDRs, MTU: n.MTU, Dir: d.path("run/shoal/net"),
+	network, err := podnet.Open(podnet.Config{
+		Bridge: n.Bridge, PodCIDRs: cidrsOf(claims), NonMasquerade: n.NonMasqueradeCIDRs, MTU: n.MTU, Dir: d.path("run/shoal/net"),
+		LinkLocal: n.MasqueradeLinkLocal, Reach: podnet.Reach{Cluster: n.ClusterCIDRs},
 	}, d.Log)
+	if err == nil {
+		d.host.ways.claimed(claims)
+		d.host.ways.say(networkSaid{Claims: written(claims), Spaces: spacesText(n.Spaces())}, "", problems, d.Now())
+	}
+	return network, err
 }
 
 // networkAgain is how long to wait before the pod network is tried again after

@@ -114,9 +114,13 @@ func (d *Daemon) bareNode() *v1.Node {
 	if cpus := d.agent.CPUs(); cpus != "" {
 		n.Annotations = map[string]string{annotationCPUs: cpus}
 	}
-	for _, p := range d.Config.Network.PodCIDRs {
+	claims, _ := d.host.ways.state()
+	for _, p := range cidrsOf(claims) {
 		n.Spec.PodCIDRs = append(n.Spec.PodCIDRs, p.String())
 		n.Spec.PodCIDR = n.Spec.PodCIDRs[0]
+	}
+	if text := d.networkAnnotation(); text != "" {
+		metav1.SetMetaDataAnnotation(&n.ObjectMeta, annotationNetwork, text)
 	}
 	n.Status = v1.NodeStatus{
 		Capacity: d.host.capacity, Allocatable: d.host.allocatable(),
@@ -145,16 +149,29 @@ func (d *Daemon) nodeConditions() []v1.NodeCondition {
 	missing, limits := d.host.unenforced()
 	said := "pods have a network of their own"
 	err, networkSince := d.host.network.state()
+	if n := d.host.network.now(); n != nil {
+		said += fmt.Sprintf(": %v, MTU %d", n.PodCIDRs(), n.MTU())
+	}
 	if err != nil {
 		said = err.Error()
 	}
 	network := condition(conditionNetwork, err == nil, "Ready", "Failed", said)
 	network.LastTransitionTime = metav1.NewTime(networkSince)
-	return []v1.NodeCondition{
+	list := []v1.NodeCondition{
 		d.ready(),
 		condition(conditionLimits, len(missing) == 0, "AllEnforced", "NotEnforced", limits),
 		network,
 	}
+	if summary, problems, since := d.host.ways.words(); err == nil && (d.fleetWanted() || len(problems) > 0) {
+		said := summary
+		if len(problems) > 0 {
+			said = strings.Join(problems, "; ")
+		}
+		routes := condition(conditionRoutes, len(problems) == 0, "Ready", "Problems", said)
+		routes.LastTransitionTime = metav1.NewTime(since)
+		list = append(list, routes)
+	}
+	return list
 }
 
 func (d *Daemon) nodeInfo() v1.NodeSystemInfo {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/logind"
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/proxy/podnet"
+	"github.com/shoal-project/shoal/proxy/podroute"
 	"github.com/shoal-project/shoal/storage/volume"
 )
 
@@ -34,10 +36,7 @@ func Purge(ctx context.Context, o Options) error {
 		return err
 	}
 	defer scopes.Close()
-	n := o.Config.Network
-	network, err := podnet.Open(podnet.Config{
-		Bridge: n.Bridge, PodCIDRs: n.PodCIDRs, NonMasquerade: n.NonMasqueradeCIDRs, MTU: n.MTU, Dir: o.path("run/shoal/net"),
-	}, o.Log)
+	network, err := o.networkToRemove()
 	if err != nil {
 		network, err = nil, fmt.Errorf("the pod network may still be there: %w", err)
 	}
@@ -45,6 +44,7 @@ func Purge(ctx context.Context, o Options) error {
 	if network != nil {
 		errs = append(errs, network.Remove(ctx))
 	}
+	errs = append(errs, removeWays(o.Log))
 	for _, dir := range []string{"run/shoal", "var/lib/shoal"} {
 		errs = append(errs, removeContent(ctx, o.path(dir)))
 	}
@@ -54,6 +54,28 @@ func Purge(ctx context.Context, o Options) error {
 		return fmt.Errorf("something of shoald is left on this host: %w", err)
 	}
 	return nil
+}
+
+// networkToRemove is the pod network with whatever range it has: the configured
+// one, that of the pods that are there, or any.
+func (o Options) networkToRemove() (*podnet.Network, error) {
+	n, dir := o.Config.Network, o.path("run/shoal/net")
+	l := rangeLook{node: o.Config.Node, network: n, leased: podnet.Leased(dir)}
+	claims, _, err := l.claims()
+	if err != nil {
+		return nil, err
+	}
+	return podnet.Open(podnet.Config{Bridge: n.Bridge, PodCIDRs: cidrsOf(claims), MTU: n.MTU, Dir: dir}, o.Log)
+}
+
+// removeWays takes away the devices and routes to other hosts.
+func removeWays(log *slog.Logger) error {
+	r, err := podroute.Open(log)
+	if err != nil {
+		return fmt.Errorf("routes to other hosts may still be there: %w", err)
+	}
+	defer r.Close()
+	return r.Remove()
 }
 
 // endPods takes down every pod: to an agent that knows of none, each is what

@@ -107,7 +107,7 @@ func wishOf(next, old, bare *v1.Node, now time.Time) (n nodeWish, err error) {
 	}
 	n = nodeWish{Labels: maps.Clone(next.Labels), Annotations: maps.Clone(next.Annotations), Unschedulable: next.Spec.Unschedulable}
 	maps.DeleteFunc(n.Labels, func(key, _ string) bool { _, own := bare.Labels[key]; return own })
-	maps.DeleteFunc(n.Annotations, func(key, _ string) bool { return key == annotationCPUs })
+	maps.DeleteFunc(n.Annotations, func(key, _ string) bool { return key == annotationCPUs || key == annotationNetwork })
 	for _, t := range next.Spec.Taints {
 		if ownTaint(t) {
 			continue

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"github.com/shoal-project/shoal/proxy/podnet"
 )
 
@@ -32,4 +34,24 @@ func (a *Agent) UseNetwork(ctx context.Context, n *podnet.Network) error {
 		})
 	}
 	return err
+}
+
+// ReplaceSandbox gives a pod another sandbox, and with it another address: its
+// containers end with their grace, and start again there. A pod whose sandbox is
+// being made or taken down anyway is left alone.
+func (a *Agent) ReplaceSandbox(uid types.UID, reason, message string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if w := a.workers[uid]; w != nil {
+		w.send(func() { w.replaceSandbox(reason, message) })
+	}
+}
+
+func (w *worker) replaceSandbox(reason, message string) {
+	if s := w.seen.Sandbox; !s.Ready || s.Busy || w.pod.Spec.HostNetwork {
+		return
+	}
+	w.agent.cfg.Events.Warning(reference(w.pod, ""), reason, "%s", message)
+	w.seen.Sandbox.Ready, w.state.Ready = false, false
+	w.save()
 }

@@ -62,18 +62,6 @@ type Config struct {
 	Scheduler  Scheduler           `toml:"scheduler"`
 }
 
-// Network is the pod network of this host.
-type Network struct {
-	// PodCIDRs is where pods' addresses come from; default ["10.244.0.0/24"].
-	PodCIDRs []netip.Prefix `toml:"pod_cidrs"`
-	// Bridge is the bridge's name; default "shoal0".
-	Bridge string `toml:"bridge"`
-	// MTU in bytes; default: that of the default route's interface.
-	MTU int `toml:"mtu"`
-	// NonMasqueradeCIDRs see pods' own addresses; default none.
-	NonMasqueradeCIDRs []netip.Prefix `toml:"non_masquerade_cidrs"`
-}
-
 // DNS is how names outside the cluster are resolved.
 type DNS struct {
 	// Upstreams replace the host's own resolvers, "ADDRESS" or "ADDRESS:PORT".
@@ -217,7 +205,7 @@ func line(data []byte, key toml.Key) int {
 func suggest(key toml.Key) string {
 	last := strings.ToLower(strings.ReplaceAll(key[len(key)-1], "-", "_"))
 	for _, known := range []string{
-		"node", "cluster_domain", "labels", "join", "cluster", "key_file", "bind", "advertise", "gossip_port", "peer_port", "lease", "port", "bootstrap_expect", "always", "only_witness", "network", "dns", "runtime", "registries", "logs", "pod_cidrs", "bridge", "mtu",
+		"node", "cluster_domain", "labels", "join", "cluster", "key_file", "bind", "advertise", "gossip_port", "peer_port", "lease", "port", "bootstrap_expect", "always", "only_witness", "network", "dns", "runtime", "registries", "logs", "cluster_cidrs", "pod_cidrs", "node_mask_ipv4", "node_mask_ipv6", "backend", "wireguard_port", "masquerade_link_local", "bridge", "mtu",
 		"non_masquerade_cidrs", "upstreams", "oci", "pod_pids_limit", "seccomp_default", "handlers", "plain_http", "ca_file", "mirrors",
 		"max_size", "max_files", "metrics", "listen", "max_pods", "security", "allowed_unsafe_sysctls", "service_account_issuer",
 		"max_size", "max_files", "images", "gc_high_percent", "gc_low_percent", "min_age", "max_age", "credential_providers",
@@ -243,12 +231,7 @@ func (c *Config) setDefaults(hostname string) {
 	if c.Domain == "" {
 		c.Domain = "cluster.local"
 	}
-	if len(c.Network.PodCIDRs) == 0 {
-		c.Network.PodCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24")}
-	}
-	if c.Network.Bridge == "" {
-		c.Network.Bridge = "shoal0"
-	}
+	c.Network.setDefaults()
 	if c.Runtime.OCI == "" {
 		c.Runtime.OCI = "crun"
 	}
@@ -324,6 +307,7 @@ func (c *Config) validate() []error {
 	errs = append(errs, c.Security.validate()...)
 	c.Cluster.validate(c.Join, bad)
 	c.Lease.validate(&c.Cluster, bad)
+	c.Network.validate(bad)
 	c.Images.validate(bad)
 	c.Pods.validate(bad)
 	if c.Runtime.MaxPods < 0 {

@@ -11,8 +11,8 @@ func TestNoFileAtAllIsAWorkingConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprintln(c.Domain, c.Network.PodCIDRs, c.Network.Bridge, c.Runtime.OCI, c.Logs.MaxBytes, c.Logs.MaxFiles)
-	if want := "cluster.local [10.244.0.0/24] shoal0 crun 10485760 5\n"; got != want {
+	got := fmt.Sprintln(c.Domain, c.Network.ClusterCIDRs, c.Network.PodCIDRs, c.Network.Bridge, c.Runtime.OCI, c.Logs.MaxBytes, c.Logs.MaxFiles)
+	if want := "cluster.local [10.244.0.0/16] [] shoal0 crun 10485760 5\n"; got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
 	if _, err := Read("/nonexistent/shoal.toml", true); err == nil {
