@@ -253,6 +253,9 @@ func (d *Daemon) lookAtClaims(ctx context.Context, n *podnet.Network, others []n
 	for _, c := range have {
 		if to, loses := podcidr.Loses(c, theirs); loses {
 			reason = fmt.Sprintf("node %s has %v since %s, which is before this node's claim", to.Node, to.CIDR, sinceText(to))
+			if to.Fixed {
+				reason = fmt.Sprintf("node %s has %v by its configuration", to.Node, to.CIDR)
+			}
 		}
 	}
 	d.Log.Warn("this node's pod CIDRs have changed", "was", fmt.Sprint(cidrsOf(have)), "cidrs", fmt.Sprint(cidrsOf(claims)), "reason", reason)

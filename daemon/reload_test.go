@@ -16,7 +16,7 @@ func TestAReloadTellsWhatItCanApplyFromWhatNeedsARestart(t *testing.T) {
 		{"an empty table is none", "", "[labels]\n[registries]", nil, nil},
 		{"labels", "[labels]\nrack = '1'", "[labels]\nrack = '2'", []string{"labels"}, nil},
 		{"upstreams", "", "[dns]\nupstreams = ['192.0.2.1']", []string{"dns.upstreams"}, nil},
-		{"what pods hold on to", "", "[network]\nmtu = 1400\npod_cidrs = ['10.9.0.0/24']", nil,
+		{"what pods hold on to", "", "[network]\nmtu = 1400\npod_cidrs = ['10.244.9.0/24']", nil,
 			[]string{"network.pod_cidrs", "network.mtu"}},
 		{"both, and a size is named once", "", "[labels]\na = 'b'\n[logs]\nmax_size = '1Mi'\n[registries.'docker.io']\nplain_http = true",
 			[]string{"labels"}, []string{"registries", "logs.max_size"}},

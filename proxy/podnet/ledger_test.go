@@ -139,14 +139,20 @@ func TestAFullPoolSaysSo(t *testing.T) {
 	}
 }
 
-func TestAPodOfAnEarlierCIDRGetsNewAddresses(t *testing.T) {
-	l := newLedger([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")})
+func TestAPodOfAnEarlierCIDRKeepsItsAddressesUntilItIsReleased(t *testing.T) {
+	earlier := netip.MustParsePrefix("10.0.0.0/24")
+	l := newLedger([]netip.Prefix{earlier})
 	if _, err := l.reserve(pod("a"), nil); err != nil {
 		t.Fatal(err)
 	}
 	l.setPools([]netip.Prefix{cidr4, cidr6})
 	got, err := l.reserve(pod("a"), nil)
-	want(t, "addresses", fmt.Sprint(got.Addrs, err), "[10.244.7.2 fd00:7::2] <nil>")
+	want(t, "addresses", fmt.Sprint(got.Addrs, err, l.Former, l.fits(got.Addrs)), "[10.0.0.2] <nil> [10.0.0.0/24] false")
+	b, err := l.reserve(pod("b"), nil)
+	want(t, "a new pod's", fmt.Sprint(b.Addrs, err, l.fits(b.Addrs)), "[10.244.7.2 fd00:7::2] <nil> true")
+	l.release(got.UID)
+	got, err = l.reserve(pod("a"), nil)
+	want(t, "after its release", fmt.Sprint(got.Addrs, err, l.Former), "[10.244.7.3 fd00:7::3] <nil> []")
 }
 
 func TestAConfigThatMakesNoSense(t *testing.T) {

@@ -14,10 +14,21 @@ import (
 
 // goldenCases are named after the rule that each shows.
 var goldenCases = map[string]struct {
-	cfg  Config
-	pods []lease
+	cfg    Config
+	pods   []lease
+	former []netip.Prefix
 }{
 	"no-pods-only-ipv4": {cfg: Config{PodCIDRs: []netip.Prefix{cidr4}}},
+	"other-hosts-pods-are-reached-unmasked-and-sealed-ranges-not-forged": {
+		cfg: Config{PodCIDRs: []netip.Prefix{cidr4, cidr6}, LinkLocal: true, Reach: Reach{
+			Cluster: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00::/16")},
+			Sealed:  []netip.Prefix{netip.MustParsePrefix("10.244.9.0/24"), netip.MustParsePrefix("fd00:9::/64"), netip.MustParsePrefix("10.244.8.0/24")},
+		}},
+	},
+	"pods-of-a-former-range-go-on-with-their-source-hidden": {
+		cfg:    Config{PodCIDRs: []netip.Prefix{cidr4, cidr6}},
+		former: []netip.Prefix{netip.MustParsePrefix("10.244.3.0/24"), netip.MustParsePrefix("fd00:3::/64")},
+	},
 	"no-masquerade-to-listed-destinations": {cfg: Config{
 		PodCIDRs: []netip.Prefix{cidr6, cidr4},
 		NonMasquerade: []netip.Prefix{
@@ -56,18 +67,18 @@ func addrs(text ...string) []netip.Addr {
 	return out
 }
 
-func rules(cfg Config, pods []lease) ruleset {
+func rules(cfg Config, pods []lease, former []netip.Prefix) ruleset {
 	byUID := map[string]lease{}
 	for _, p := range pods {
 		byUID[p.UID] = p
 	}
-	return rulesFor(cfg.withDefaults(), byUID, nil)
+	return rulesFor(cfg.withDefaults(), byUID, former)
 }
 
 func TestRulesets(t *testing.T) {
 	for name, c := range goldenCases {
 		t.Run(name, func(t *testing.T) {
-			got := rules(c.cfg, c.pods).String()
+			got := rules(c.cfg, c.pods, c.former).String()
 			path := filepath.Join("testdata", name+".txtar")
 			if *update {
 				story := fmt.Sprintf("%s.\n", strings.ReplaceAll(name, "-", " "))
@@ -91,7 +102,7 @@ func TestTheKernelHoldsWhatTheTextSays(t *testing.T) {
 	needNamespace(t)
 	for name, c := range goldenCases {
 		t.Run(name, func(t *testing.T) {
-			r := rules(c.cfg, c.pods)
+			r := rules(c.cfg, c.pods, c.former)
 			script := filepath.Join(t.TempDir(), "shoal.nft")
 			if err := os.WriteFile(script, []byte(r.String()), 0o600); err != nil {
 				t.Fatal(err)
