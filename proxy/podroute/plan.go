@@ -95,8 +95,8 @@ func Decide(own Site, others []Site, h Host) Plan {
 	others = slices.Clone(others)
 	slices.SortFunc(others, func(a, b Site) int { return strings.Compare(a.Node, b.Node) })
 	for _, o := range others {
-		if o.Node == own.Node || len(o.CIDRs) == 0 {
-			continue
+		if o.Node == own.Node || len(o.CIDRs) == 0 || len(o.Addresses) == 0 && len(o.Backends) == 0 {
+			continue // in its first moment a node has not said how it is reached
 		}
 		l, problem := linkTo(own, o, h)
 		if problem == "" {

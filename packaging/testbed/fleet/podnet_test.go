@@ -17,26 +17,18 @@ spec:
   containers:
   - name: c
     image: rootfs:///
-    command: ["python3", "-c", %[2]q]
-`, host, `import http.server
-class H(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200); self.end_headers(); self.wfile.write(self.client_address[0].encode())
-http.server.ThreadingHTTPServer(("", 80), H).serve_forever()`)
+    command: ["perl", "-MIO::Socket::INET", "-e", %[2]q]
+`, host, `$SIG{CHLD} = "IGNORE"; $l = IO::Socket::INET->new(LocalPort => 80, Listen => 50, ReuseAddr => 1) or die $!;
+while ($c = $l->accept) { if (fork) { close $c; next } while (<$c>) { last if /^\r?$/ } print $c "HTTP/1.0 200 OK\r\n\r\n", $c->peerhost; exit }`)
 }
 
 // ask prints what an address answers.
-const ask = `timeout 5 python3 -c "import urllib.request, sys; print(urllib.request.urlopen('http://'+sys.argv[1]+'/', timeout=4).read().decode())" `
+const ask = "curl -sf -m 4 http://"
 
 // stream connects, and asks when it is told to.
-const stream = `import socket, sys, time, os
-s = socket.create_connection((sys.argv[1], 80))
-open("/run/stream.open", "w").close()
-while not os.path.exists("/run/stream.ask"): time.sleep(0.1)
-s.settimeout(20)
-s.sendall(b"GET / HTTP/1.0\r\n\r\n")
-print(s.recv(1000).decode().splitlines()[0])
-`
+const stream = `use IO::Socket::INET; $s = IO::Socket::INET->new(PeerAddr => "$ARGV[0]:80") or die $!; $s->autoflush(1);
+open F, ">/run/stream.open"; close F; while (! -e "/run/stream.ask") { select undef, undef, undef, 0.1 }
+alarm 20; print $s "GET / HTTP/1.0\r\n\r\n"; print scalar <$s>;`
 
 func (c cluster) podIP(host string) string {
 	c.Helper()
@@ -80,7 +72,7 @@ func TestPodsOfAllHostsReachEachOther(t *testing.T) {
 	c.meet(hosts...)
 
 	// An open connection outlives the daemons at both of its ends.
-	c.sh("n2", `rm -f /run/stream.*; systemd-run -q -u stream -p StandardOutput=file:/run/stream.said python3 -c "$1" "$2"
+	c.sh("n2", `rm -f /run/stream.*; systemd-run -q -u stream -p StandardOutput=file:/run/stream.said perl -e "$1" "$2"
 while [ ! -e /run/stream.open ]; do sleep 0.1; done`, stream, c.podIP("n1"))
 	for _, h := range []string{"n1", "n2"} {
 		c.sh(h, "systemctl kill -s KILL shoald; systemctl reset-failed shoald; systemctl start shoald")
