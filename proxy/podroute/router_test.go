@@ -202,10 +202,14 @@ func (m *machine) serve(t *testing.T) {
 
 // ask connects from an address of m (none: the kernel's choice) and gives the answer.
 func (m *machine) ask(t *testing.T, from, to netip.Addr) string {
+	return m.askFor(t, from, to, 10*time.Second)
+}
+
+func (m *machine) askFor(t *testing.T, from, to netip.Addr, patience time.Duration) string {
 	t.Helper()
 	var got string
 	m.in(t, func() error {
-		d := net.Dialer{Timeout: 10 * time.Second}
+		d := net.Dialer{Timeout: patience}
 		if from.IsValid() {
 			d.LocalAddr = &net.TCPAddr{IP: from.AsSlice()}
 		}
