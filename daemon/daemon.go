@@ -45,6 +45,7 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 	Now     func() time.Time
+	Wire    *Wire // nil: the kernel's sockets
 }
 
 func (o Options) path(p string) string { return filepath.Join(o.Root, p) }
@@ -66,7 +67,7 @@ type Daemon struct {
 	hangups   chan os.Signal
 
 	clock   *record.Clock
-	store   *record.Store
+	store   keeper
 	key     ed25519.PrivateKey // the node's
 	pins    *cluster.Pins
 	records *peer.Set
@@ -102,6 +103,7 @@ type Daemon struct {
 	strangers    map[string]time.Time // nodes that pods name and nobody knows, and since when
 
 	host     *host
+	about    func() *v1.Node // what the node says of itself
 	tokens   *tokens
 	agent    *agent.Agent
 	leases   *leases
@@ -113,17 +115,9 @@ type Daemon struct {
 
 // Run runs shoald until ctx ends. Pods go on without it.
 func Run(ctx context.Context, o Options) error {
-	d := &Daemon{
-		Options: o, started: o.Now(),
-		calls: make(chan func()), scanned: make(chan struct{}, 1), reads: make(chan chan struct{}), writes: make(chan struct{}, 1), hangups: hangups(),
-		clock: record.NewClock(o.Now), view: view.New(o.Now()),
-		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
-		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(),
-		claimed: make(claimed), claiming: newClaiming(),
-		tenant: tenant{client: tenure.NewClient(o.path(tenure.Socket)), wake: make(chan struct{}, 1)},
-	}
+	d := newDaemon(o)
+	d.about, d.hangups = d.bareNode, hangups()
 	defer signal.Stop(d.hangups)
-	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)
 	if err := d.openStore(); err != nil {
 		return err
 	}
@@ -153,6 +147,21 @@ func Run(ctx context.Context, o Options) error {
 		return unlessEnded(ctx, err)
 	}
 	return d.loop(ctx)
+}
+
+// newDaemon is one with nothing open.
+func newDaemon(o Options) *Daemon {
+	d := &Daemon{
+		Options: o, started: o.Now(),
+		calls: make(chan func()), scanned: make(chan struct{}, 1), reads: make(chan chan struct{}), writes: make(chan struct{}, 1),
+		clock: record.NewClock(o.Now), view: view.New(o.Now()),
+		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
+		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(),
+		claimed: make(claimed), claiming: newClaiming(), arrived: newArrivals(),
+		tenant: tenant{client: tenure.NewClient(o.path(tenure.Socket)), wake: make(chan struct{}, 1)},
+	}
+	d.events = event.NewRecorder(d.view, o.Config.Node, o.Now, o.Log)
+	return d
 }
 
 // keepEvents has events outlive the daemon. What it returns ends that, with all
@@ -245,23 +254,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err := d.adopt(); err != nil {
 		return err
 	}
-	all := []manifests.Key{d.nodeKey()}
-	for _, ns := range builtin {
-		all = append(all, manifests.Key{Kind: "Namespace", Name: ns})
-	}
-	for _, c := range workload.SystemPriorityClasses() {
-		all = append(all, classKey(c.Name))
-	}
-	d.records.Read(func(records map[string]*record.Record) {
-		for _, r := range records {
-			for name := range r.Entries {
-				if key, err := manifests.ParseKey(name.Key); err == nil {
-					all = append(all, key)
-				}
-			}
-		}
-	})
-	d.fold(all)
+	d.foldAll()
 	d.restorePressure()
 	inhibitor := d.openShutdown(ctx)
 	sources := manifests.StandardSources(d.Root)
@@ -302,6 +295,27 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	d.fleet.done.Go(func() { d.runLease(ctx) })
 	return d.serveAPI(ctx)
+}
+
+// foldAll makes the view from the records.
+func (d *Daemon) foldAll() {
+	all := []manifests.Key{d.nodeKey()}
+	for _, ns := range builtin {
+		all = append(all, manifests.Key{Kind: "Namespace", Name: ns})
+	}
+	for _, c := range workload.SystemPriorityClasses() {
+		all = append(all, classKey(c.Name))
+	}
+	d.records.Read(func(records map[string]*record.Record) {
+		for _, r := range records {
+			for name := range r.Entries {
+				if key, err := manifests.ParseKey(name.Key); err == nil {
+					all = append(all, key)
+				}
+			}
+		}
+	})
+	d.fold(all)
 }
 
 // adopt takes decisions about running pods that were not saved in time back
@@ -441,11 +455,7 @@ func (d *Daemon) loop(ctx context.Context) error {
 			d.unsettled = nil
 			d.rescan()
 		case <-tick.C:
-			d.rescan()
-			d.events.Expire()
-			d.publishNode()
-			d.reportStale()
-			d.records.Compact(tombstones)
+			d.heal()
 			d.host.podsDecided(d.pods())
 			d.host.check(ctx)
 			d.agent.Refresh(d.tokens.due())
@@ -466,6 +476,15 @@ func (d *Daemon) loop(ctx context.Context) error {
 			rest.worked()
 		}
 	}
+}
+
+// heal looks at what no event may have told of.
+func (d *Daemon) heal() {
+	d.rescan()
+	d.events.Expire()
+	d.publishNode()
+	d.reportStale()
+	d.records.Compact(tombstones)
 }
 
 // tombstones is how many deleted entries the record may hold before they are

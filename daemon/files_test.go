@@ -20,9 +20,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/agent"
 	"github.com/shoal-project/shoal/daemon/api"
 	"github.com/shoal-project/shoal/daemon/config"
-	"github.com/shoal-project/shoal/daemon/event"
 	"github.com/shoal-project/shoal/daemon/record"
-	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/manifests"
 )
 
@@ -39,13 +37,7 @@ func openFiles(t *testing.T, root, node string, join ...string) *files {
 	t.Helper()
 	f := &files{t: t, now: time.Now()}
 	log := slog.New(slog.DiscardHandler)
-	f.Daemon = &Daemon{
-		Options: Options{Root: root, Config: &config.Config{Node: node, Join: join}, Log: log, Now: func() time.Time { return f.now }},
-		clock:   record.NewClock(func() time.Time { return f.now }), view: view.New(f.now),
-		declared: nil, used: map[string]int{}, ending: map[string]time.Time{}, missing: map[string]time.Time{}, looks: newLooks(),
-		claimed: claimed{}, claiming: newClaiming(), scanned: make(chan struct{}, 1),
-	}
-	f.events = event.NewRecorder(f.view, node, f.Now, log)
+	f.Daemon = newDaemon(Options{Root: root, Config: &config.Config{Node: node, Join: join}, Log: log, Now: func() time.Time { return f.now }})
 	f.agent = agent.New(context.Background(), agent.Config{Logger: log})
 	if err := f.openStore(); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -217,17 +216,14 @@ func (d *Daemon) beMember(ctx context.Context) error {
 	endpoint, err := peer.New(peer.Config{
 		Node: d.Config.Node, Key: d.key, Keyring: ring, Pins: d.pins, Set: d.records,
 		Cluster: d.clusterID, Met: d.metPeer, Yield: func(to cluster.ID, node string) { go d.yield(ctx, to, node) },
-		Heard: func() { d.heardPeers(ctx) }, Turned: d.turned, Find: d.findPeer, Log: d.Log, Now: d.Now,
+		Heard: func() { d.heardPeers(ctx) }, Turned: d.turned, Find: d.findPeer, Log: d.Log, Now: d.Now, Dial: d.dial(),
 	})
 	if err != nil {
 		return err
 	}
 	defer endpoint.Close()
 	endpoint.Answer(http.HandlerFunc(d.answerPeers))
-	l, err := net.Listen("tcp", netip.AddrPortFrom(c.BindAddr, uint16(c.PeerPort)).String())
-	if !c.BindAddr.IsValid() {
-		l, err = net.Listen("tcp", ":"+strconv.Itoa(c.PeerPort))
-	}
+	l, err := d.listenForPeers()
 	if err != nil {
 		return fmt.Errorf("listen for peers: %w", err)
 	}
@@ -265,6 +261,9 @@ func (d *Daemon) gossipConfig(ring cluster.Keyring) gossip.Config {
 	config := gossip.Config{
 		Name: d.Config.Node, Keys: ring.Gossip(), Join: d.joinList(), Tags: d.tags(), Snapshot: d.path("var/lib/shoal/members.json"),
 		Admit: d.admit, Now: d.Now, Log: d.Log,
+	}
+	if d.Wire != nil {
+		config.Transport, config.Snapshot = d.Wire.Gossip, ""
 	}
 	if c.BindAddr.IsValid() {
 		config.Bind = netip.AddrPortFrom(c.BindAddr, uint16(c.GossipPort))

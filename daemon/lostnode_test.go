@@ -1,10 +1,8 @@
 package daemon
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,10 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/shoal-project/shoal/daemon/agent"
 	"github.com/shoal-project/shoal/daemon/gossip"
 	"github.com/shoal-project/shoal/daemon/nodelife"
-	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/steward"
 	"github.com/shoal-project/shoal/daemon/view"
@@ -32,9 +28,7 @@ func lifeHosts(t *testing.T, names ...string) *fileHosts {
 	h := openHosts(t, names...)
 	for _, f := range h.nodes {
 		f.now = h.nodes[0].now.Truncate(time.Second)
-		f.host = &host{dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1)}
-		// An agent of another node's pods: it runs nothing.
-		f.agent = agent.New(context.Background(), agent.Config{Logger: slog.New(slog.DiscardHandler), Node: func() pod.Node { return pod.Node{Name: "-"} }})
+		f.goBare()
 		f.Config.Eviction.Config = nodelife.Defaults()
 		ready := metav1.NewTime(f.now.Add(-time.Hour))
 		n := &v1.Node{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"}}

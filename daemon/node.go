@@ -99,7 +99,7 @@ func keepTransitions(conditions, old []v1.NodeCondition) {
 
 // node is this node as everybody sees it.
 func (d *Daemon) node() *v1.Node {
-	n := d.bareNode()
+	n := d.about()
 	d.nodeWish().wish(n)
 	return n
 }

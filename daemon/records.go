@@ -30,6 +30,11 @@ func (d *Daemon) openRecords() error {
 	if d.key, err = identity.Open(d.path("var/lib/shoal/identity")); err != nil {
 		return err
 	}
+	return d.openSet(records)
+}
+
+// openSet has this node's own record and the others' be known.
+func (d *Daemon) openSet(records map[string]*record.Record) (err error) {
 	save := func(text string) { d.store.SaveMeta(metaPins, text) }
 	if d.pins, err = cluster.OpenPins(d.store.Meta(metaPins), save); err != nil {
 		d.Log.Error("what was known of the other nodes' keys is lost: each is known by the next one that is seen", "err", err)
@@ -43,7 +48,6 @@ func (d *Daemon) openRecords() error {
 		}
 	}
 	d.openKeys()
-	d.arrived = newArrivals()
 	d.records = peer.NewSet(peer.SetConfig{
 		Node: d.Config.Node, Cluster: d.cluster, Key: d.key, Pins: d.pins, Records: records,
 		Alone: d.openFleet(records), Now: d.Now, Store: d.store, Changed: d.arrived.add,

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
@@ -19,12 +18,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/shoal-project/shoal/daemon/agent"
 	"github.com/shoal-project/shoal/daemon/cluster"
 	"github.com/shoal-project/shoal/daemon/config"
-	"github.com/shoal-project/shoal/daemon/event"
 	"github.com/shoal-project/shoal/daemon/peer"
-	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/steward"
 	"github.com/shoal-project/shoal/daemon/view"
@@ -76,20 +72,11 @@ func (s *simulated) start() {
 	s.up = true
 	log := slog.New(slog.DiscardHandler)
 	now := func() time.Time { return s.w.now }
-	d := &Daemon{
-		Options: Options{Root: s.w.t.TempDir(), Config: &config.Config{Node: s.name}, Log: log, Now: now},
-		started: s.w.now, cluster: "c", clock: record.NewClock(now), view: view.New(s.w.now),
-		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
-		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(),
-		claimed: make(claimed), claiming: newClaiming(), arrived: newArrivals(), tokens: &tokens{},
-		host: &host{dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1)},
-	}
+	d := newDaemon(Options{Root: s.w.t.TempDir(), Config: &config.Config{Node: s.name}, Log: log, Now: now})
+	d.cluster = "c"
+	d.goBare()
 	d.fleet.id.Store(&cluster.ID{ID: "c"})
 	s.Daemon = d
-	d.events = event.NewRecorder(d.view, s.name, now, log)
-	// An agent of another node's pods: it runs nothing.
-	d.agent = agent.New(context.Background(), agent.Config{Logger: log, Node: func() pod.Node { return pod.Node{Name: "-"} }})
-	d.pressure.Store(&nodePressure{})
 	seed := sha256.Sum256([]byte(s.name))
 	records := make(map[string]*record.Record)
 	var keys []manifests.Key
@@ -190,10 +177,7 @@ func (s *simulated) takeBack() {
 
 // run has a host do what its daemon wants of it: one thing for each pod.
 func (s *simulated) run() {
-	s.leftovers.mu.Lock()
-	given := maps.Clone(s.leftovers.given)
-	maps.Copy(given, s.leftovers.pods)
-	s.leftovers.mu.Unlock()
+	given := s.leftovers.all()
 	for _, uid := range slices.Sorted(maps.Keys(given)) {
 		p := given[uid]
 		_, runs := s.running[uid]
@@ -217,8 +201,7 @@ func (s *simulated) run() {
 }
 
 func (s *simulated) status() v1.PodStatus {
-	at := metav1.NewTime(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	return v1.PodStatus{Phase: v1.PodRunning, StartTime: &at, Conditions: []v1.PodCondition{{Type: v1.PodReady, Status: v1.ConditionTrue, LastTransitionTime: at}}}
+	return readySince(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 }
 
 // declare has a node's file declare an object; "" takes it out.

@@ -249,7 +249,7 @@ func (e *Endpoint) dial(ctx context.Context, network, address string) (net.Conn,
 func (e *Endpoint) dialWith(ctx context.Context, network, address string, config *tls.Config) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
-	raw, err := new(net.Dialer).DialContext(ctx, network, address)
+	raw, err := e.config.Dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

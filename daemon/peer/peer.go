@@ -68,6 +68,8 @@ type Config struct {
 	Turned func(node string, err error)
 	Log    *slog.Logger
 	Now    func() time.Time
+	// Dial opens a connection in place of the kernel's TCP, for simulations.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // ErrRefused says that the other end does not want to talk. Its words follow.
@@ -101,6 +103,9 @@ type Endpoint struct {
 func New(c Config) (*Endpoint, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
 	}
 	e := newEndpoint(c)
 	if e.config.Heard == nil {

@@ -4,8 +4,7 @@
 package memnet
 
 import (
-	"errors"
-	"fmt"
+	"context"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -23,13 +22,19 @@ const packetsKept = 512
 type Network struct {
 	mu    sync.Mutex
 	nodes map[netip.AddrPort]*Node
-	cuts  map[[2]netip.AddrPort]bool
+	cuts  map[[2]netip.Addr]bool
+	off   map[netip.Addr]bool
+	held  map[netip.Addr]time.Time // until when
 	delay time.Duration
 	loss  float64
 	dice  *rand.Rand
 	tap   func(from, to netip.AddrPort, packet []byte)
-	sent  map[netip.AddrPort]uint64
+	sent  map[netip.AddrPort]Traffic
 }
+
+// Traffic is what came from an address: bytes without the headers of IP, UDP and
+// TCP, and the packets (datagrams, or segments of streams) that they took.
+type Traffic struct{ Bytes, Packets uint64 }
 
 // New is a network in which a packet takes delay and is lost with a probability
 // of loss. The seed makes losses alike from run to run, not traces: goroutines
@@ -63,14 +68,47 @@ func (n *Network) Node(at netip.AddrPort) *Node {
 	return node
 }
 
-// Cut loses whatever goes from one address to another, and not back.
+// Cut loses whatever goes from one host to another, and not back.
 func (n *Network) Cut(from, to netip.AddrPort) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.cuts == nil {
-		n.cuts = make(map[[2]netip.AddrPort]bool)
+		n.cuts = make(map[[2]netip.Addr]bool)
 	}
-	n.cuts[[2]netip.AddrPort{from, to}] = true
+	n.cuts[[2]netip.Addr{from.Addr(), to.Addr()}] = true
+}
+
+// PowerOff loses whatever a host sends, and what is sent to it: nobody is told.
+func (n *Network) PowerOff(host netip.Addr) { n.power(host, true) }
+
+// PowerOn is the end of that.
+func (n *Network) PowerOn(host netip.Addr) { n.power(host, false) }
+
+// Hold has nothing leave a host or reach it for some time; it all comes then. So
+// it is for the others while a host's processes are stopped (SIGSTOP). The host's
+// own clock and timers go on, which is harder on it: it hears of nobody.
+func (n *Network) Hold(host netip.Addr, how time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.held == nil {
+		n.held = make(map[netip.Addr]time.Time)
+	}
+	n.held[host] = time.Now().Add(how)
+}
+
+// later is called with the lock held: how long what goes from one host to another
+// takes.
+func (n *Network) later(from, to netip.Addr) time.Duration {
+	return n.delay + max(time.Until(n.held[from]), time.Until(n.held[to]), 0)
+}
+
+func (n *Network) power(host netip.Addr, off bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.off == nil {
+		n.off = make(map[netip.Addr]bool)
+	}
+	n.off[host] = off
 }
 
 // Heal ends all cuts.
@@ -80,7 +118,8 @@ func (n *Network) Heal() {
 	n.cuts = nil
 }
 
-// Lose sets the probability with which a packet is lost. Streams lose nothing.
+// Lose sets the probability with which a packet is lost. On streams what is lost
+// comes later, as TCP sends it again.
 func (n *Network) Lose(loss float64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -99,25 +138,37 @@ func (n *Network) Inject(from, to netip.AddrPort, packet []byte) { n.send(from, 
 
 // Sent is how many bytes of packets and streams came from an address, without
 // the headers of IP, UDP and TCP.
-func (n *Network) Sent(from netip.AddrPort) uint64 {
+func (n *Network) Sent(from netip.AddrPort) uint64 { return n.Traffic(from).Bytes }
+
+// Traffic is all that came from an address so far.
+func (n *Network) Traffic(from netip.AddrPort) Traffic {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.sent[from]
 }
 
+// segment is what a packet of TCP carries on Ethernet.
+const segment = 1448
+
 // count is called with the lock held.
 func (n *Network) count(from netip.AddrPort, bytes int) {
 	if n.sent == nil {
-		n.sent = make(map[netip.AddrPort]uint64)
+		n.sent = make(map[netip.AddrPort]Traffic)
 	}
-	n.sent[from] += uint64(bytes)
+	t := n.sent[from]
+	n.sent[from] = Traffic{t.Bytes + uint64(bytes), t.Packets + uint64((bytes+segment-1)/segment)}
+}
+
+// apart is called with the lock held: nothing gets from one host to another.
+func (n *Network) apart(from, to netip.Addr) bool {
+	return n.cuts[[2]netip.Addr{from, to}] || n.off[from] || n.off[to]
 }
 
 func (n *Network) send(from, to netip.AddrPort, packet []byte) {
 	n.mu.Lock()
 	n.count(from, len(packet))
-	tap, node, delay := n.tap, n.nodes[to], n.delay
-	lost := n.cuts[[2]netip.AddrPort{from, to}] || n.loss > 0 && n.roll() < n.loss
+	tap, node, delay := n.tap, n.nodes[to], n.later(from.Addr(), to.Addr())
+	lost := n.apart(from.Addr(), to.Addr()) || n.loss > 0 && n.roll() < n.loss
 	n.mu.Unlock()
 	if tap != nil {
 		tap(from, to, packet)
@@ -148,63 +199,6 @@ func (n *Network) roll() float64 {
 	}
 	return n.dice.Float64()
 }
-
-func (n *Network) cut(from, to netip.AddrPort) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.cuts[[2]netip.AddrPort{from, to}]
-}
-
-var errTimeout = fmt.Errorf("dial: %w", errors.New("i/o timeout"))
-
-// dial opens a stream: a way there and back, and somebody who accepts.
-func (n *Network) dial(from, to netip.AddrPort, timeout time.Duration) (net.Conn, error) {
-	n.mu.Lock()
-	node, delay := n.nodes[to], n.delay
-	n.mu.Unlock()
-	if n.cut(from, to) || n.cut(to, from) {
-		time.Sleep(timeout)
-		return nil, errTimeout
-	}
-	time.Sleep(2 * delay)
-	if node == nil {
-		return nil, errors.New("connection refused")
-	}
-	here, there := net.Pipe()
-	patience := time.NewTimer(timeout)
-	defer patience.Stop()
-	select {
-	case <-node.closed:
-		return nil, errors.New("connection refused")
-	case <-patience.C:
-		return nil, errTimeout
-	case node.streams <- &stream{Conn: there, net: n, from: to, to: from}:
-		return &stream{Conn: here, net: n, from: from, to: to}, nil
-	}
-}
-
-// stream is one end of a connection.
-type stream struct {
-	net.Conn
-	net      *Network
-	from, to netip.AddrPort
-}
-
-// Write loses what is written into a cut; the other end waits for it in vain.
-func (s *stream) Write(b []byte) (int, error) {
-	s.net.mu.Lock()
-	s.net.count(s.from, len(b))
-	delay := s.net.delay
-	s.net.mu.Unlock()
-	if s.net.cut(s.from, s.to) {
-		return len(b), nil
-	}
-	time.Sleep(delay)
-	return s.Conn.Write(b)
-}
-
-func (s *stream) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(s.from) }
-func (s *stream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.to) }
 
 // What follows is memberlist.NodeAwareTransport.
 
@@ -237,7 +231,9 @@ func (t *Node) DialTimeout(addr string, timeout time.Duration) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	return t.net.dial(t.at, to, timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return t.net.dial(ctx, t.at, to)
 }
 
 func (t *Node) DialAddressTimeout(addr memberlist.Address, timeout time.Duration) (net.Conn, error) {

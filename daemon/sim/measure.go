@@ -1,0 +1,344 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/shoal-project/shoal/daemon/gossip"
+	"github.com/shoal-project/shoal/daemon/gossip/memnet"
+	"github.com/shoal-project/shoal/manifests"
+)
+
+// samples are durations that were measured.
+type samples []time.Duration
+
+// at is the value that this part of the samples does not exceed (nearest rank).
+func (s samples) at(part float64) time.Duration {
+	if len(s) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	return sorted[min(int(part*float64(len(sorted))), len(sorted)-1)]
+}
+
+func (s samples) String() string {
+	return fmt.Sprintf("p50 %s, p99 %s, most %s (%d)", s.at(.5).Round(time.Millisecond), s.at(.99).Round(time.Millisecond), s.at(1).Round(time.Millisecond), len(s))
+}
+
+// event is how long a bare Serf user event of this size takes to each member, in
+// a fleet with nothing but gossip on the same network: what news is measured by.
+func event(f *fleet, size, times int) (samples, error) {
+	var all []*gossip.Gossip
+	defer func() {
+		for _, g := range all {
+			g.Shutdown()
+		}
+		time.Sleep(2 * time.Minute)
+	}()
+	for _, n := range f.nodes {
+		at := netip.AddrPortFrom(n.at, gossip.DefaultPort)
+		g, err := gossip.Start(gossip.Config{
+			Name: n.name, Advertise: at, Keys: [][]byte{f.key[:]}, Join: []string{f.nodes[0].at.String()}, Transport: f.net.Node(at), Log: f.log,
+			Tags: map[string]string{"c": "01234567-89ab-cdef-0123-456789abcdef", "s": "1", "m": "mi8kpw0g", "p": "7947", "v": "sim", "r": "1"},
+		})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, g)
+		time.Sleep(time.Second/time.Duration(len(f.nodes)) + time.Microsecond)
+	}
+	sees := func() bool {
+		return !slices.ContainsFunc(all, func(g *gossip.Gossip) bool { return len(g.Members()) < len(all) })
+	}
+	if _, err := until("members see each other", 10*time.Minute, sees); err != nil {
+		return nil, err
+	}
+	time.Sleep(time.Minute) // membership gossip goes first
+	var took samples
+	for i := range times {
+		from := all[(i*7+3)%len(all)]
+		begun := time.Now()
+		var mu sync.Mutex
+		var heard sync.WaitGroup
+		stop := make(chan struct{})
+		for _, g := range all {
+			if g == from {
+				continue
+			}
+			heard.Go(func() {
+				select {
+				case <-g.News():
+					mu.Lock()
+					took = append(took, time.Since(begun))
+					mu.Unlock()
+				case <-stop:
+				}
+			})
+		}
+		if err := from.Send("sim", make([]byte, size)); err != nil {
+			return nil, err
+		}
+		time.AfterFunc(30*time.Second, func() { close(stop) })
+		heard.Wait()
+		time.Sleep(10 * time.Second)
+		for _, g := range all {
+			select {
+			case <-g.News(): // the sender's own
+			default:
+			}
+		}
+	}
+	if want := times * (len(all) - 1); len(took) < want {
+		return took, fmt.Errorf("%d of %d deliveries of an event never came", want-len(took), want)
+	}
+	return took, nil
+}
+
+// converge has new manifests appear on some nodes, and is how long each took to
+// be in force on each other node.
+func converge(f *fleet, times int) (samples, error) {
+	var took samples
+	for i := range times {
+		from := f.nodes[(i*7+3)%len(f.nodes)]
+		name := fmt.Sprintf("news%d", i)
+		wait := f.when(manifests.Key{Kind: "ConfigMap", Namespace: "sim", Name: name}, func(any) bool { return true })
+		text := fmt.Sprintf("{apiVersion: v1, kind: ConfigMap, metadata: {namespace: sim, name: %s}, data: {a: some configuration of a program}}\n", name)
+		if err := f.write(from, name+".yaml", text); err != nil {
+			return nil, err
+		}
+		for j, d := range wait() {
+			if f.up()[j] != from {
+				took = append(took, d)
+			}
+		}
+		time.Sleep(20*time.Second + 137*time.Millisecond)
+	}
+	return took, nil
+}
+
+// bound is how long it takes from a new manifest of one pod until another host
+// begins to run it. Of those that ran on the host of the file nothing is said.
+func bound(f *fleet, times int) (samples, error) {
+	var took samples
+	for i := range times {
+		from := f.nodes[(i*5+1)%len(f.nodes)]
+		name := fmt.Sprintf("one%d", i)
+		runs := make(chan *node, 1)
+		f.started = func(n *node, p *v1.Pod) {
+			if p.Name == name {
+				runs <- n
+			}
+		}
+		begun := time.Now()
+		if err := f.write(from, name+".yaml", podText(name)); err != nil {
+			return nil, err
+		}
+		select {
+		case on := <-runs:
+			if on != from {
+				took = append(took, time.Since(begun))
+			}
+		case <-time.After(time.Minute):
+			return took, fmt.Errorf("pod %s runs nowhere: %w", name, errLate)
+		}
+		f.started = func(*node, *v1.Pod) {}
+		time.Sleep(5*time.Second + 137*time.Millisecond)
+	}
+	return took, nil
+}
+
+func podText(name string) string {
+	return fmt.Sprintf("{apiVersion: v1, kind: Pod, metadata: {namespace: sim, name: %s, labels: {of: one}}, "+
+		"spec: {containers: [{name: c, image: registry.example/team/program:1.2.3, resources: {requests: {cpu: 10m, memory: 16Mi}}}]}}\n", name)
+}
+
+func deploymentText(name string, replicas int) string {
+	return fmt.Sprintf("{apiVersion: apps/v1, kind: Deployment, metadata: {namespace: sim, name: %s}, spec: {replicas: %d, selector: {matchLabels: {of: %[1]s}}, "+
+		"template: {metadata: {labels: {of: %[1]s}}, spec: {containers: [{name: c, image: registry.example/team/program:1.2.3, resources: {requests: {cpu: 10m, memory: 16Mi}}}]}}}}\n", name, replicas)
+}
+
+// traffic is what the nodes sent, each.
+type traffic struct {
+	gossip, peers []memnet.Traffic
+}
+
+func (f *fleet) traffic() (t traffic) {
+	for _, n := range f.nodes {
+		t.gossip = append(t.gossip, f.net.Traffic(netip.AddrPortFrom(n.at, gossip.DefaultPort)))
+		t.peers = append(t.peers, f.net.Traffic(netip.AddrPortFrom(n.at, peerPort)))
+	}
+	return t
+}
+
+// rest is what a node sends while nothing happens, in bytes a second: the mean of
+// all nodes over the time, without headers and with those of IPv4, UDP and TCP.
+type rest struct {
+	Gossip, Peers, Headers float64
+	Most                   float64 // the node that sent most, without headers
+}
+
+// headers is what IPv4 and UDP add to a packet; TCP with its timestamps, and the
+// acknowledgement that comes back, add about four times as much.
+const headersUDP, headersTCP = 28, 52 + 52
+
+func atRest(f *fleet, how time.Duration) (r rest) {
+	before := f.traffic()
+	time.Sleep(how)
+	after := f.traffic()
+	n, s := float64(len(f.nodes)), how.Seconds()
+	for i := range f.nodes {
+		g, p := float64(after.gossip[i].Bytes-before.gossip[i].Bytes)/s, float64(after.peers[i].Bytes-before.peers[i].Bytes)/s
+		h := headersUDP*float64(after.gossip[i].Packets-before.gossip[i].Packets)/s + headersTCP*float64(after.peers[i].Packets-before.peers[i].Packets)/s
+		r.Gossip, r.Peers, r.Headers, r.Most = r.Gossip+g/n, r.Peers+p/n, r.Headers+h/n, max(r.Most, g+p)
+	}
+	return r
+}
+
+func (r rest) String() string {
+	return fmt.Sprintf("gossip %.0f + streams %.0f = %.0f B/s a node (most %.0f); with headers %.0f", r.Gossip, r.Peers, r.Gossip+r.Peers, r.Most, r.Gossip+r.Peers+r.Headers)
+}
+
+// place has deployments of so many pods in all come, and is how long it takes
+// until all of them run.
+func place(f *fleet, pods, deployments int) (time.Duration, error) {
+	var mu sync.Mutex
+	runs := make(map[types.UID]bool)
+	all := make(chan struct{})
+	f.started = func(_ *node, p *v1.Pod) {
+		mu.Lock()
+		defer mu.Unlock()
+		if runs[p.UID] = true; len(runs) == pods {
+			close(all)
+		}
+	}
+	defer func() { f.started = func(*node, *v1.Pod) {} }()
+	begun := time.Now()
+	for i := range deployments {
+		from := f.nodes[i%len(f.nodes)]
+		name := fmt.Sprintf("many%d", i)
+		if err := f.write(from, name+".yaml", deploymentText(name, pods/deployments)); err != nil {
+			return 0, err
+		}
+	}
+	select {
+	case <-all:
+		return time.Since(begun), nil
+	case <-time.After(10 * time.Minute):
+		mu.Lock()
+		defer mu.Unlock()
+		return 0, fmt.Errorf("%d of %d pods run: %w", len(runs), pods, errLate)
+	}
+}
+
+// failover is how long it takes from a host's loss of power until all of its pods
+// of a deployment run elsewhere. The hosts come back, one after the other.
+func failover(f *fleet, label string, times int) (samples, error) {
+	var took samples
+	for i := range times {
+		n := f.nodes[len(f.nodes)-1-i]
+		before := f.podsOf(label)
+		lost := 0
+		for _, on := range before {
+			if on == n.name {
+				lost++
+			}
+		}
+		if lost == 0 {
+			continue
+		}
+		again := make(chan struct{}, len(before))
+		f.started = func(_ *node, p *v1.Pod) {
+			if p.Labels["of"] == label {
+				again <- struct{}{}
+			}
+		}
+		begun := time.Now()
+		f.net.PowerOff(n.at) // what it does from here on nobody sees
+		patience := time.After(2 * time.Minute)
+		for range lost {
+			select {
+			case <-again:
+			case <-patience:
+				return took, fmt.Errorf("pods of %s do not run elsewhere: %w", n.name, errLate)
+			}
+		}
+		took = append(took, time.Since(begun))
+		f.started = func(*node, *v1.Pod) {}
+		n.Stop()
+		n.Hostless = nil
+		time.Sleep(30 * time.Second)
+		f.net.PowerOn(n.at)
+		if err := f.start(n, nil); err != nil {
+			return took, err
+		}
+		if _, err := until(n.name+" is back", 5*time.Minute, f.one); err != nil {
+			return took, err
+		}
+		time.Sleep(30 * time.Second)
+	}
+	return took, nil
+}
+
+// trouble is what came of something that must move no pod.
+type trouble struct {
+	Failed int // how often a member was taken for lost by a node
+	Moved  int // pods that run elsewhere than before, or anew
+}
+
+func (t trouble) String() string {
+	return fmt.Sprintf("%d times a node took another one for lost; %d pods moved", t.Failed, t.Moved)
+}
+
+// suffer has something happen and counts what should not follow from it.
+func suffer(f *fleet, label string, happens func()) (t trouble, err error) {
+	before := f.podsOf(label)
+	stop := make(chan struct{})
+	var watching sync.WaitGroup
+	var mu sync.Mutex
+	for _, n := range f.up() {
+		g := n.Gossip()
+		if g == nil {
+			return t, errors.New("a node is no member")
+		}
+		watching.Go(func() {
+			failed := make(map[string]bool)
+			for {
+				for _, m := range g.Members() {
+					was := failed[m.Name]
+					if failed[m.Name] = m.Status != gossip.Alive; failed[m.Name] && !was {
+						mu.Lock()
+						t.Failed++
+						mu.Unlock()
+					}
+				}
+				select {
+				case <-time.After(time.Second):
+				case <-stop:
+					return
+				}
+			}
+		})
+	}
+	happens()
+	close(stop)
+	watching.Wait()
+	after := f.podsOf(label)
+	for uid, on := range after {
+		if before[uid] != on {
+			t.Moved++
+		}
+	}
+	for uid := range before {
+		if _, still := after[uid]; !still {
+			t.Moved++
+		}
+	}
+	return t, nil
+}
