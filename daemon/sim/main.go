@@ -47,7 +47,7 @@ func settings(args []string) (o options) {
 	f.IntVar(&o.rounds, "rounds", 10, "how often each thing is measured")
 	f.DurationVar(&o.delay, "delay", time.Millisecond, "of the network, one way")
 	f.StringVar(&o.only, "only", "event,converge,bound,rest,place,failover,loss,stop", "what is measured")
-	f.StringVar(&o.profile, "profile", "", "file for a processor profile, after the nodes have met")
+	f.StringVar(&o.profile, "profile", "", "file for a processor profile")
 	f.StringVar(&o.svg, "svg", "", "file for the drawing")
 	f.Uint64Var(&o.seed, "seed", 1, "of the network's losses")
 	_ = f.Parse(args)
@@ -100,6 +100,16 @@ func run(t *testing.T, o options) (err error) {
 	}
 	defer os.RemoveAll(dir)
 	today := time.Now()
+	if o.profile != "" {
+		w, err := os.Create(o.profile)
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(w); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	synctest.Test(t, func(*testing.T) {
 		time.Sleep(time.Until(today))
 		ctx, cancel := context.WithCancel(context.Background())
@@ -134,16 +144,6 @@ func measure(f *fleet, o options) error {
 	s.line("booted, %s after the last start", took)
 	time.Sleep(3 * time.Minute)
 	s.line("3 minutes later")
-	if o.profile != "" {
-		w, err := os.Create(o.profile)
-		if err != nil {
-			return err
-		}
-		if err := pprof.StartCPUProfile(w); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
 	if o.does("rest") {
 		s.line("at rest: %s", atRest(f, 3*time.Minute))
 	}
