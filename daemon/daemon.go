@@ -27,6 +27,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/cluster"
 	"github.com/shoal-project/shoal/daemon/config"
 	"github.com/shoal-project/shoal/daemon/event"
+	"github.com/shoal-project/shoal/daemon/gossip"
 	"github.com/shoal-project/shoal/daemon/metrics"
 	"github.com/shoal-project/shoal/daemon/peer"
 	"github.com/shoal-project/shoal/daemon/record"
@@ -103,7 +104,8 @@ type Daemon struct {
 	strangers    map[string]time.Time // nodes that pods name and nobody knows, and since when
 
 	host     *host
-	about    func() *v1.Node // what the node says of itself
+	about    func() *v1.Node        // what the node says of itself
+	sees     func() []gossip.Member // who is there, in a simulation without gossip
 	tokens   *tokens
 	agent    *agent.Agent
 	leases   *leases

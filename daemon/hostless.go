@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon/agent"
 	"github.com/shoal-project/shoal/daemon/gossip"
+	"github.com/shoal-project/shoal/daemon/peer"
 	"github.com/shoal-project/shoal/daemon/pod"
 	"github.com/shoal-project/shoal/daemon/record"
 	"github.com/shoal-project/shoal/daemon/steward"
@@ -44,6 +45,9 @@ type HostlessOptions struct {
 	Disk        *Memory         // of an earlier one, or a new one
 	Found       []*v1.Pod       // runs already
 	Allocatable v1.ResourceList // what pods may take of the node
+	// Sees are the members that are there, where neither a key nor others to join
+	// are configured, so that there is no gossip. Nil: nobody.
+	Sees func() []gossip.Member
 	// Started is told of each pod when the host begins to run it, by the loop. It
 	// must not wait. Nil: nobody is.
 	Started func(*v1.Pod)
@@ -58,7 +62,7 @@ func StartHostless(ctx context.Context, o HostlessOptions) (*Hostless, error) {
 	if h.started == nil {
 		h.started = func(*v1.Pod) {}
 	}
-	d.about = h.about
+	d.about, d.sees = h.about, o.Sees
 	if err := d.openRecords(); err != nil {
 		return nil, err
 	}
@@ -233,6 +237,12 @@ func (h *Hostless) Gossip() *gossip.Gossip { return h.d.fleet.gossip.Load() }
 
 // Members is who is there to the daemon's decisions. Call it in Do.
 func (h *Hostless) Members() []steward.Member { return h.d.members() }
+
+// Merge takes in what a peer would bring.
+func (h *Hostless) Merge(a peer.Answer) (changed bool, err error) { return h.d.records.Merge(a) }
+
+// Cluster is the cluster's id.
+func (h *Hostless) Cluster() string { return h.d.clusterID().ID }
 
 // Digest is a hash over all records: two nodes with equal ones know the same.
 func (h *Hostless) Digest() record.Hash { return h.d.records.Digest() }

@@ -80,7 +80,9 @@ func (s sight) members() []steward.Member {
 // sight is what this host knows now.
 func (d *Daemon) sight() sight {
 	s := sight{me: d.Config.Node, running: d.fleet.wanted, leaving: d.shuttingDown(), published: d.records.Published()}
-	if g := d.fleet.gossip.Load(); g != nil {
+	if d.sees != nil {
+		s.seen, s.tried, s.since = d.sees(), true, membersGrace
+	} else if g := d.fleet.gossip.Load(); g != nil {
 		s.since = d.Now().Sub(d.fleet.began)
 		s.seen = slices.DeleteFunc(g.Members(), func(m gossip.Member) bool { return m.Name == s.me })
 		select {

@@ -34,6 +34,7 @@ type Gossip struct {
 	keys      *memberlist.Keyring
 	advertise netip.AddrPort
 
+	stale   atomic.Bool // Serf may know more than known says
 	changes chan struct{}
 	look    chan struct{} // asks for a look at Serf's members
 	news    chan News
@@ -103,6 +104,7 @@ func Start(cfg Config) (*Gossip, error) {
 	g.stop = stop
 	remembered := readPeers(cfg.Snapshot, cfg.Log)
 	g.peers.Store(&remembered)
+	g.stale.Store(true)
 	g.reconcile()
 	g.done.Go(func() { g.drain(events) })
 	g.done.Go(func() { g.watch(ctx) })
@@ -209,6 +211,7 @@ func (g *Gossip) watch(ctx context.Context) {
 		select {
 		case <-g.look:
 		case <-tick.C:
+			g.stale.Store(true)
 		case <-ctx.Done():
 			return
 		}
@@ -216,6 +219,7 @@ func (g *Gossip) watch(ctx context.Context) {
 }
 
 func (g *Gossip) wake() {
+	g.stale.Store(true)
 	select {
 	case g.look <- struct{}{}:
 	default:

@@ -66,10 +66,14 @@ func (g *Gossip) member(name string) (Member, bool) {
 	return m, is
 }
 
-// reconcile takes over what Serf knows, and tells whoever waits for Changes.
+// reconcile takes over what Serf knows, if that may be new, and tells whoever
+// waits for Changes.
 func (g *Gossip) reconcile() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !g.stale.Swap(false) { // comparing a thousand members each second adds up
+		return
+	}
 	next, changes := follow(g.known, g.serf.Members(), g.cfg.Now())
 	alive := 0
 	for _, m := range next {

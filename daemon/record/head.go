@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"maps"
 	"slices"
 )
 
@@ -108,12 +109,18 @@ func (r *Record) Signed() Head { return r.head }
 
 // tree is the record's hashes: entries by bucket, and the bucket's hash while
 // nothing in it has changed. It is made at the first use, since a host that is
-// alone needs none.
-type tree struct {
-	names  [Buckets]map[Name]struct{}
-	hashes [Buckets]Hash
-	valid  [Buckets]bool
+// alone needs none. Most records fill few buckets: a node of a large cluster has
+// thousands of records.
+type tree map[uint8]*bucket
+
+type bucket struct {
+	names map[Name]struct{}
+	hash  Hash
+	valid bool
 }
+
+// emptyBucket is the hash of one without entries.
+var emptyBucket = Hash(sha256.Sum256(nil))
 
 // Bucket is in which part of its record an entry is.
 func (n Name) Bucket() uint8 {
@@ -135,33 +142,45 @@ func (r *Record) put(e Entry) {
 func (r *Record) remove(name Name) {
 	delete(r.Entries, name)
 	if r.tree != nil {
-		delete(r.tree.touch(name.Bucket()), name)
+		r.tree.drop(name)
 	}
 }
 
-func (t *tree) touch(b uint8) map[Name]struct{} {
-	t.valid[b] = false
-	if t.names[b] == nil {
-		t.names[b] = make(map[Name]struct{})
+func (t tree) touch(b uint8) map[Name]struct{} {
+	if t[b] == nil {
+		t[b] = &bucket{names: make(map[Name]struct{})}
 	}
-	return t.names[b]
+	t[b].valid = false
+	return t[b].names
+}
+
+func (t tree) drop(name Name) {
+	b := name.Bucket()
+	names := t.touch(b)
+	if delete(names, name); len(names) == 0 {
+		delete(t, b)
+	}
 }
 
 // Hashes is each bucket's hash. Records with equal hashes have equal entries,
 // tombstones among them.
-func (r *Record) Hashes() [Buckets]Hash {
+func (r *Record) Hashes() (hashes [Buckets]Hash) {
 	if r.tree == nil {
-		r.tree = &tree{}
+		r.tree = make(tree)
 		for name := range r.Entries {
 			r.tree.touch(name.Bucket())[name] = struct{}{}
 		}
 	}
-	for b := range r.tree.hashes {
-		if !r.tree.valid[b] {
-			r.tree.hashes[b], r.tree.valid[b] = r.hashBucket(uint8(b)), true
-		}
+	for b := range hashes {
+		hashes[b] = emptyBucket
 	}
-	return r.tree.hashes
+	for b, in := range r.tree {
+		if !in.valid {
+			in.hash, in.valid = r.hash(in.names), true
+		}
+		hashes[b] = in.hash
+	}
+	return hashes
 }
 
 // Root is the hash of the whole record.
@@ -173,14 +192,9 @@ func (r *Record) Root() Hash {
 	return Hash(h.Sum(nil))
 }
 
-func (r *Record) hashBucket(b uint8) Hash {
-	names := make([]Name, 0, len(r.tree.names[b]))
-	for name := range r.tree.names[b] {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, compareNames)
+func (r *Record) hash(in map[Name]struct{}) Hash {
 	h := sha256.New()
-	for _, name := range names {
+	for _, name := range slices.SortedFunc(maps.Keys(in), compareNames) {
 		e := r.Entries[name]
 		text, _ := name.MarshalText()
 		hashBytes(h, text)

@@ -77,7 +77,7 @@ type Record struct {
 	Entries     map[Name]Entry // to read
 
 	head Head            // the newest that is known to be signed
-	tree *tree           // nil until it is asked for
+	tree tree            // nil until it is asked for
 	undo map[Name]*Entry // during a merge that may be taken back: what was there
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -34,6 +35,7 @@ type fleet struct {
 	log   *slog.Logger
 	drift time.Duration // node i's clock is ahead of true time by a part of it, or behind
 	nodes []*node
+	plain []*gossip.Gossip // members that are nothing but that, after the nodes
 
 	started func(n *node, p *v1.Pod) // a host begins to run a pod
 }
@@ -131,7 +133,43 @@ func (f *fleet) stop() {
 			n.Hostless = nil
 		}
 	}
+	end(f.plain)
+	f.plain = nil
 	time.Sleep(2 * time.Minute)
+}
+
+// end ends members that only gossip.
+func end(list []*gossip.Gossip) {
+	for _, g := range list {
+		g.Shutdown()
+	}
+}
+
+// bootPlain adds members that only gossip, as real Serf, so that a few whole nodes
+// live in a large cluster. They have no records, and are nobody's peers.
+func (f *fleet) bootPlain(count int) error {
+	for i := range count {
+		g, err := f.member(len(f.nodes)+i, nil)
+		if err != nil {
+			return err
+		}
+		f.plain = append(f.plain, g)
+		time.Sleep(time.Second/time.Duration(count) + time.Microsecond)
+	}
+	return nil
+}
+
+// member starts member i, which only gossips.
+func (f *fleet) member(i int, tags map[string]string) (*gossip.Gossip, error) {
+	at := netip.AddrPortFrom(address(i), gossip.DefaultPort)
+	// As long as a node's. Theirs is no cluster's id: whoever has one is admitted or not.
+	all := map[string]string{"x": "01234567-89ab-cdef-0123-456789abcdef", "s": "1", "m": "mi8kpw0g", "v": "sim"}
+	maps.Copy(all, tags)
+	ring := cluster.NewKeyring(f.key)
+	return gossip.Start(gossip.Config{
+		Name: fmt.Sprintf("n%04d", i), Advertise: at, Keys: ring.Gossip(), Join: []string{address(0).String()}, Transport: f.net.Node(at), Log: f.log,
+		Tags: all,
+	})
 }
 
 // errLate says that something did not come about in time.
@@ -174,7 +212,7 @@ func (f *fleet) one() bool {
 				alive++
 			}
 		}
-		if nodes, _ := n.View().List(workload.KindNode, ""); alive != len(up) || len(nodes) != len(f.nodes) {
+		if nodes, _ := n.View().List(workload.KindNode, ""); alive != len(up)+len(f.plain) || len(nodes) != len(f.nodes) {
 			return false
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	v1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/shoal-project/shoal/daemon/gossip"
 	"github.com/shoal-project/shoal/daemon/gossip/memnet"
@@ -34,25 +33,19 @@ func (s samples) String() string {
 
 // event is how long a bare Serf user event of this size takes to each member, in
 // a fleet with nothing but gossip on the same network: what news is measured by.
-func event(f *fleet, size, times int) (samples, error) {
+func event(f *fleet, members, size, times int) (samples, error) {
 	var all []*gossip.Gossip
 	defer func() {
-		for _, g := range all {
-			g.Shutdown()
-		}
+		end(all)
 		time.Sleep(2 * time.Minute)
 	}()
-	for _, n := range f.nodes {
-		at := netip.AddrPortFrom(n.at, gossip.DefaultPort)
-		g, err := gossip.Start(gossip.Config{
-			Name: n.name, Advertise: at, Keys: [][]byte{f.key[:]}, Join: []string{f.nodes[0].at.String()}, Transport: f.net.Node(at), Log: f.log,
-			Tags: map[string]string{"c": "01234567-89ab-cdef-0123-456789abcdef", "s": "1", "m": "mi8kpw0g", "p": "7947", "v": "sim", "r": "1"},
-		})
+	for i := range members {
+		g, err := f.member(i, map[string]string{"p": "7947", "r": "1"})
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, g)
-		time.Sleep(time.Second/time.Duration(len(f.nodes)) + time.Microsecond)
+		time.Sleep(time.Second/time.Duration(members) + time.Microsecond)
 	}
 	sees := func() bool {
 		return !slices.ContainsFunc(all, func(g *gossip.Gossip) bool { return len(g.Members()) < len(all) })
@@ -205,36 +198,43 @@ func (r rest) String() string {
 	return fmt.Sprintf("gossip %.0f + streams %.0f = %.0f B/s a node (most %.0f); with headers %.0f", r.Gossip, r.Peers, r.Gossip+r.Peers, r.Most, r.Gossip+r.Peers+r.Headers)
 }
 
-// place has deployments of so many pods in all come, and is how long it takes
-// until all of them run.
-func place(f *fleet, pods, deployments int) (time.Duration, error) {
+// deployments is over how many the pods are divided that are placed.
+const deployments = 10
+
+// place has deployments come to as many nodes at once, and is how long after that
+// each of their pods began to run.
+func place(f *fleet, pods int) (samples, error) {
 	var mu sync.Mutex
-	runs := make(map[types.UID]bool)
+	var took samples
 	all := make(chan struct{})
-	f.started = func(_ *node, p *v1.Pod) {
+	begun := time.Now()
+	f.started = func(*node, *v1.Pod) {
 		mu.Lock()
 		defer mu.Unlock()
-		if runs[p.UID] = true; len(runs) == pods {
+		if took = append(took, time.Since(begun)); len(took) == pods {
 			close(all)
 		}
 	}
 	defer func() { f.started = func(*node, *v1.Pod) {} }()
-	begun := time.Now()
 	for i := range deployments {
-		from := f.nodes[i%len(f.nodes)]
 		name := fmt.Sprintf("many%d", i)
-		if err := f.write(from, name+".yaml", deploymentText(name, pods/deployments)); err != nil {
-			return 0, err
+		replicas := pods/deployments + min(1, max(0, pods%deployments-i))
+		if err := f.write(f.nodes[i%len(f.nodes)], name+".yaml", deploymentText(name, replicas)); err != nil {
+			return nil, err
 		}
 	}
+	var err error
 	select {
 	case <-all:
-		return time.Since(begun), nil
 	case <-time.After(10 * time.Minute):
-		mu.Lock()
-		defer mu.Unlock()
-		return 0, fmt.Errorf("%d of %d pods run: %w", len(runs), pods, errLate)
+		err = errLate
 	}
+	mu.Lock()
+	defer mu.Unlock()
+	if err != nil {
+		return took, fmt.Errorf("%d of %d pods run: %w", len(took), pods, err)
+	}
+	return took, nil
 }
 
 // failover is how long it takes from a host's loss of power until all of its pods

@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/xml"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/shoal-project/shoal/daemon/cluster"
 	"github.com/shoal-project/shoal/daemon/gossip/memnet"
 )
 
@@ -47,15 +51,15 @@ func TestNewsAndPodsComeToAllNodesAndALostHostsPodsElsewhere(t *testing.T) {
 		if took, err := converge(f, 2); err != nil || len(took) != 8 || took.at(1) > 5*time.Second {
 			t.Errorf("a new manifest: %s, %v", took, err)
 		}
-		if _, err := place(f, 24, 2); err != nil {
+		if _, err := place(f, 40); err != nil {
 			t.Error(err)
 		}
 		took, err := failover(f, "many0", 1)
 		if err != nil || len(took) != 1 || took.at(1) > 10*time.Second {
 			t.Errorf("failover: %s, %v", took, err)
 		}
-		if pods := f.podsOf("many0"); len(pods) != 12 {
-			t.Errorf("after a host's loss and return %d pods run, want 12", len(pods))
+		if pods := f.podsOf("many0"); len(pods) != 4 {
+			t.Errorf("after a host's loss and return %d pods run, want 4", len(pods))
 		}
 	})
 }
@@ -63,7 +67,7 @@ func TestNewsAndPodsComeToAllNodesAndALostHostsPodsElsewhere(t *testing.T) {
 func TestLossAndASilentHostMoveNoPods(t *testing.T) {
 	virtual(t, 4, func(t *testing.T, f *fleet) {
 		meet(t, f)
-		if _, err := place(f, 20, 1); err != nil {
+		if _, err := place(f, 20); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
@@ -91,4 +95,41 @@ func TestLossAndASilentHostMoveNoPods(t *testing.T) {
 			t.Errorf("a host that is silent for a minute, which must show: %s, %v", lost, err)
 		}
 	})
+}
+
+func TestTheModelAgreesWithSerf(t *testing.T) {
+	const members, times = 40, 10
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{net: memnet.New(time.Millisecond, 0, 1), key: cluster.NewKey(), log: slog.New(slog.DiscardHandler)}
+		serf, err := event(f, members, 1200, times)
+		if err != nil {
+			t.Fatal(err)
+		}
+		model := modelled(members, time.Millisecond, times, 1)
+		for _, part := range []float64{.5, .99} {
+			// One tick of gossip is 200 ms.
+			if got, want := model.at(part), serf.at(part); (got - want).Abs() > 200*time.Millisecond {
+				t.Errorf("%.0f %% of the members have an event after %s by the model, %s by Serf", part*100, got, want)
+			}
+		}
+	})
+}
+
+func TestADrawingHasItsCurvesAxesAndBars(t *testing.T) {
+	var b strings.Builder
+	took := samples{time.Millisecond, 20 * time.Millisecond, 3 * time.Second}
+	if err := draw(&b, "a < b", []curve{{"news", took}, {"nothing", nil}}, "B/s", []bar{{"gossip", 300, 2000}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := xml.Unmarshal([]byte(b.String()), new(struct{})); err != nil {
+		t.Errorf("no XML: %v", err)
+	}
+	for _, want := range []string{"a &lt; b", "news: p50 20ms", ">1ms<", ">10s<", "<polyline", "300 B/s"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	if strings.Contains(b.String(), "nothing") {
+		t.Error("a curve without samples is drawn")
+	}
 }
