@@ -40,15 +40,15 @@ func main() {
 }
 
 type options struct {
-	nodes, members int
-	pods           int
-	rounds, losses int
-	one            bool
-	delay          time.Duration
-	only           string
-	profile        string
-	svg            string
-	seed           uint64
+	nodes, members      int
+	pods                int
+	rounds, losses      int
+	one                 bool
+	delay, settle, rest time.Duration
+	only                string
+	profile             string
+	svg                 string
+	seed                uint64
 }
 
 func settings(args []string) (o options) {
@@ -60,6 +60,8 @@ func settings(args []string) (o options) {
 	f.IntVar(&o.pods, "pods", 0, "how many pods are placed; 0: ten for each node")
 	f.IntVar(&o.rounds, "rounds", 10, "how often each thing is measured")
 	f.DurationVar(&o.delay, "delay", time.Millisecond, "of the network, one way")
+	f.DurationVar(&o.settle, "settle", 3*time.Minute, "from when all nodes know the same until anything is measured")
+	f.DurationVar(&o.rest, "rest", 3*time.Minute, "for which what is sent at rest is counted")
 	f.StringVar(&o.only, "only", "event,converge,bound,rest,place,failover,loss,stop", "what is measured")
 	f.StringVar(&o.profile, "profile", "", "file for a processor profile")
 	f.StringVar(&o.svg, "svg", "", "file for the drawing")
@@ -180,10 +182,10 @@ func measure(f *fleet, o options) (err error) {
 		return err
 	}
 	s.line("%d whole nodes of %d members, one cluster %s after the last start", o.nodes, members, late)
-	time.Sleep(3 * time.Minute)
-	s.line("3 minutes later")
+	time.Sleep(o.settle)
+	s.line("%s later", o.settle)
 	if o.does("rest") {
-		is := atRest(f, 3*time.Minute)
+		is := atRest(f, o.rest)
 		s.line("at rest: %s", is)
 		r.bars = append(r.bars, bar{"gossip at rest", is.Gossip, 0}, bar{"streams at rest", is.Peers, 0}, bar{"both", is.Gossip + is.Peers, 2000}, bar{"with headers", is.Gossip + is.Peers + is.Headers, 0})
 	}

@@ -163,18 +163,19 @@ type traffic struct {
 }
 
 func (f *fleet) traffic() (t traffic) {
+	for i := range len(f.nodes) + len(f.plain) {
+		t.gossip = append(t.gossip, f.net.Traffic(netip.AddrPortFrom(address(i), gossip.DefaultPort)))
+	}
 	for _, n := range f.nodes {
-		t.gossip = append(t.gossip, f.net.Traffic(netip.AddrPortFrom(n.at, gossip.DefaultPort)))
 		t.peers = append(t.peers, f.net.Traffic(netip.AddrPortFrom(n.at, peerPort)))
 	}
 	return t
 }
 
 // rest is what a node sends while nothing happens, in bytes a second: the mean of
-// all nodes over the time, without headers and with those of IPv4, UDP and TCP.
+// all members' gossip and of all whole nodes' streams over the time, without headers and with those of IPv4, UDP and TCP.
 type rest struct {
 	Gossip, Peers, Headers float64
-	Most                   float64 // the node that sent most, without headers
 }
 
 // headers is what IPv4 and UDP add to a packet; TCP with its timestamps, and the
@@ -185,17 +186,21 @@ func atRest(f *fleet, how time.Duration) (r rest) {
 	before := f.traffic()
 	time.Sleep(how)
 	after := f.traffic()
-	n, s := float64(len(f.nodes)), how.Seconds()
-	for i := range f.nodes {
-		g, p := float64(after.gossip[i].Bytes-before.gossip[i].Bytes)/s, float64(after.peers[i].Bytes-before.peers[i].Bytes)/s
-		h := headersUDP*float64(after.gossip[i].Packets-before.gossip[i].Packets)/s + headersTCP*float64(after.peers[i].Packets-before.peers[i].Packets)/s
-		r.Gossip, r.Peers, r.Headers, r.Most = r.Gossip+g/n, r.Peers+p/n, r.Headers+h/n, max(r.Most, g+p)
+	per := how.Seconds() * float64(len(after.gossip))
+	for i := range after.gossip {
+		r.Gossip += float64(after.gossip[i].Bytes-before.gossip[i].Bytes) / per
+		r.Headers += headersUDP * float64(after.gossip[i].Packets-before.gossip[i].Packets) / per
+	}
+	per = how.Seconds() * float64(len(after.peers))
+	for i := range after.peers {
+		r.Peers += float64(after.peers[i].Bytes-before.peers[i].Bytes) / per
+		r.Headers += headersTCP * float64(after.peers[i].Packets-before.peers[i].Packets) / per
 	}
 	return r
 }
 
 func (r rest) String() string {
-	return fmt.Sprintf("gossip %.0f + streams %.0f = %.0f B/s a node (most %.0f); with headers %.0f", r.Gossip, r.Peers, r.Gossip+r.Peers, r.Most, r.Gossip+r.Peers+r.Headers)
+	return fmt.Sprintf("gossip %.0f + streams %.0f = %.0f B/s a node; with headers %.0f", r.Gossip, r.Peers, r.Gossip+r.Peers, r.Gossip+r.Peers+r.Headers)
 }
 
 // deployments is over how many the pods are divided that are placed.

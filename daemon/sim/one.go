@@ -190,7 +190,7 @@ func await(h *daemon.Hostless, what string, kind schema.GroupKind, want int, cou
 			return nil
 		}
 		select { // not after each of ten thousand changes
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(2 * time.Second):
 		case <-ctx.Done():
 			return fmt.Errorf("%d of %d %s: %w", n, want, what, errLate)
 		}
