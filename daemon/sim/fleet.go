@@ -242,13 +242,14 @@ func (f *fleet) remove(n *node, name string) error {
 	return err
 }
 
-// podsOf are the pods that hosts run, by UID, of those with this label "of".
+// podsOf are the pods that hosts run, by UID, of those with this label "of"; of
+// all, if it is "".
 func (f *fleet) podsOf(label string) map[types.UID]string {
 	at := make(map[types.UID]string)
 	for _, n := range f.up() {
 		_ = n.Do(f.ctx, func() {
 			for _, p := range n.Running() {
-				if p.Labels["of"] == label {
+				if label == "" || p.Labels["of"] == label {
 					at[p.UID] = n.name
 				}
 			}

@@ -228,7 +228,7 @@ func measure(f *fleet, o options) (err error) {
 		if !o.does(one.what) {
 			continue
 		}
-		came, err := suffer(f, "many0", one.f)
+		came, err := suffer(f, one.f)
 		if err != nil {
 			return err
 		}

@@ -302,8 +302,8 @@ func (t trouble) String() string {
 }
 
 // suffer has something happen and counts what should not follow from it.
-func suffer(f *fleet, label string, happens func()) (t trouble, err error) {
-	before := f.podsOf(label)
+func suffer(f *fleet, happens func()) (t trouble, err error) {
+	before := f.podsOf("")
 	stop := make(chan struct{})
 	var watching sync.WaitGroup
 	var mu sync.Mutex
@@ -334,7 +334,7 @@ func suffer(f *fleet, label string, happens func()) (t trouble, err error) {
 	happens()
 	close(stop)
 	watching.Wait()
-	after := f.podsOf(label)
+	after := f.podsOf("")
 	for uid, on := range after {
 		if before[uid] != on {
 			t.Moved++

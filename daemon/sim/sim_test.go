@@ -71,7 +71,7 @@ func TestLossAndASilentHostMoveNoPods(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		loss, err := suffer(f, "many0", func() {
+		loss, err := suffer(f, func() {
 			f.net.Lose(.2)
 			time.Sleep(2 * time.Minute)
 			f.net.Lose(0)
@@ -80,14 +80,14 @@ func TestLossAndASilentHostMoveNoPods(t *testing.T) {
 		if err != nil || loss.Moved > 0 {
 			t.Errorf("a fifth of all packets lost: %s, %v", loss, err)
 		}
-		silent, err := suffer(f, "many0", func() {
+		silent, err := suffer(f, func() {
 			f.net.Hold(f.nodes[2].at, 5*time.Second)
 			time.Sleep(time.Minute)
 		})
 		if err != nil || silent.Moved > 0 {
 			t.Errorf("a host that is silent for 5 s: %s, %v", silent, err)
 		}
-		lost, err := suffer(f, "many0", func() {
+		lost, err := suffer(f, func() {
 			f.net.Hold(f.nodes[2].at, time.Minute)
 			time.Sleep(time.Minute)
 		})
