@@ -81,6 +81,7 @@ storm: deps deb ## kill shoald KILLS (1000) times over pods of one host that cha
 bench: deps deb ## Shoal beside crun, systemd-run and podman, and the loss of hosts: the tables in docs/benchmarks.md
 	go run ./packaging/bench
 	$(ON_BED) -count 1 -timeout 60m -v ./packaging/testbed/fleet -run TestFailover -runs 30
+	go run ./daemon/sim --nodes 10
 
 arm64: ## build everything for arm64
 	GOARCH=arm64 go build ./...

@@ -33,7 +33,6 @@ type fleet struct {
 	dir   string
 	key   cluster.Key
 	log   *slog.Logger
-	drift time.Duration // node i's clock is ahead of true time by a part of it, or behind
 	nodes []*node
 	plain []*gossip.Gossip // members that are nothing but that, after the nodes
 
