@@ -76,7 +76,7 @@ var layers = map[string][]string{
 	"daemon/api/apitest":     {"manifests", "daemon/view", "daemon/api"}, // what the API needs, for tests
 	"daemon/remote":          {"manifests", "daemon/view", "daemon/api"},
 	"daemon/agent":           {"daemon/cure", "daemon/exclusive", "daemon/probe", "daemon/prober", "daemon/cpuset", "daemon/userns", "daemon/stats", "daemon/pod", "daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "storage/volume"},
-	"daemon/sim":             {"manifests", "daemon", "daemon/cluster", "daemon/config", "daemon/gossip", "daemon/gossip/memnet", "daemon/workload"},
+	"daemon/sim":             {"manifests", "daemon", "daemon/cluster", "daemon/config", "daemon/gossip", "daemon/gossip/memnet", "daemon/peer", "daemon/record", "daemon/view", "daemon/workload"},
 	"daemon": {
 		"manifests", "daemon/record", "daemon/view", "daemon/event", "daemon/pod", "daemon/workload", "daemon/config", "daemon/cpuset", "daemon/userns",
 		"daemon/scope", "daemon/container", "daemon/image", "proxy/podnet", "dnsd", "storage/volume", "daemon/api", "daemon/remote", "daemon/agent",
