@@ -114,7 +114,8 @@ func (d *Daemon) tellLease(ctx context.Context) error {
 			return err
 		}
 		d.leases.heard(exclusive.Standing{Epoch: s.Lease.Epoch, Deadline: s.Lease.Deadline, Loss: s.Lease.Loss, Problem: s.Problem})
-		old := d.tenant.stands.Swap(&s)
+		stands := s // s is written anew while others read this one
+		old := d.tenant.stands.Swap(&stands)
 		if old == nil || old.Self != s.Self {
 			wake(d.fleet.news.tags)
 		}
