@@ -266,7 +266,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	// Before the files are looked at: what that starts must not be taken for
 	// something that an earlier daemon left.
-	if err := d.agent.Run(ctx, append(d.pods(), d.leftovers.list()...)); err != nil {
+	if err := d.agent.Run(ctx, append(d.here(d.pods()), d.leftovers.list()...)); err != nil {
 		return err
 	}
 	d.statics = d.openStatic()
@@ -294,6 +294,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	d.fleet.run = func() { d.fleet.done.Go(func() { d.runFleet(ctx) }) }
 	if d.fleet.wanted {
 		d.fleet.run()
+		d.fleet.done.Go(func() { d.unprovenTwin(ctx) })
 	}
 	d.fleet.done.Go(func() { d.runLease(ctx) })
 	return d.serveAPI(ctx)

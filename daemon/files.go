@@ -295,6 +295,9 @@ func (d *Daemon) takeStatus(p *v1.Pod, status v1.PodStatus, gone bool) {
 	if gone {
 		d.leftBehind(p.UID)
 	}
+	if d.heldBack() && !workload.Static(p) {
+		return // it is the other host's to say
+	}
 	if o, ok := d.view.Get(key); !ok || o.GetUID() != p.UID || o.(*v1.Pod).Spec.NodeName != d.Config.Node {
 		return
 	}

@@ -47,6 +47,8 @@ type fleet struct {
 	gossip  atomic.Pointer[gossip.Gossip]
 	peers   atomic.Pointer[peer.Endpoint]
 	problem atomic.Pointer[string] // why it does not run
+	twin    atomic.Pointer[string] // which other host is this node, so that its pods are held back here
+	proven  atomic.Bool            // in this run
 	end     atomic.Pointer[context.CancelCauseFunc]
 	began   time.Time        // since when gossip runs; the loop's
 	list    []steward.Member // the loop's
@@ -84,6 +86,7 @@ func (d *Daemon) openFleet(records map[string]*record.Record) (alone bool) {
 	if records[d.Config.Node] != nil {
 		known--
 	}
+	d.openTwin()
 	return !d.fleet.wanted || len(d.Config.Join) == 0 && known == 0
 }
 
@@ -216,7 +219,8 @@ func (d *Daemon) beMember(ctx context.Context) error {
 	endpoint, err := peer.New(peer.Config{
 		Node: d.Config.Node, Key: d.key, Keyring: ring, Pins: d.pins, Set: d.records,
 		Cluster: d.clusterID, Met: d.metPeer, Yield: func(to cluster.ID, node string) { go d.yield(ctx, to, node) },
-		Heard: func() { d.heardPeers(ctx) }, Turned: d.turned, Find: d.findPeer, Log: d.Log, Now: d.Now, Dial: d.dial(),
+		Company: func() bool { return len(others{d}.Others()) > 0 },
+		Heard:   func() { d.heardPeers(ctx) }, Turned: d.turned, Find: d.findPeer, Log: d.Log, Now: d.Now, Dial: d.dial(),
 	})
 	if err != nil {
 		return err
@@ -248,6 +252,7 @@ func (d *Daemon) beMember(ctx context.Context) error {
 	random := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	running.Go(func() { endpoint.Run(ctx, func() []peer.Peer { return peersOf(g, d.Config.Node) }, random) })
 	running.Go(func() { d.watchMembers(ctx, g, stop) })
+	running.Go(func() { d.watchTwin(ctx, g, endpoint) })
 	running.Go(func() { d.followKeys(ctx, ring, g, endpoint) })
 	running.Go(func() { d.finishKeys(ctx) })
 	running.Go(func() { d.hearNews(ctx, g, endpoint) })
@@ -415,10 +420,10 @@ func (d *Daemon) moved(g *gossip.Gossip) bool {
 func (d *Daemon) sayTroubles(ctx context.Context, g *gossip.Gossip) {
 	now := make(map[string]string) // the event's reason, by its text
 	for _, c := range d.records.Clones() {
-		now[clonedText(c.A.Node)] = "NodeCloned"
+		now[clonedText(c.A.Node)] = reasonNodeCloned
 	}
 	if err := d.records.Twin(); err != nil {
-		now[err.Error()] = "NodeCloned"
+		now[err.Error()] = reasonNodeCloned
 	}
 	for _, c := range g.Conflicts() {
 		now[c.String()] = "NameConflict"

@@ -124,6 +124,9 @@ func (d *Daemon) fleetProblems() (list []string) {
 	if d.fleet.left.Load() {
 		list = append(list, "this host has left the cluster: `shoal join`, or a restart of shoald, brings it back")
 	}
+	if why := d.fleet.twin.Load(); why != nil {
+		list = append(list, *why)
+	}
 	if err := d.records.Twin(); err != nil {
 		list = append(list, err.Error())
 	}

@@ -86,7 +86,7 @@ func (l *leftovers) list() (pods []*v1.Pod) {
 // runPods has the agent follow what is decided.
 func (d *Daemon) runPods() {
 	var wanted []*v1.Pod
-	for _, p := range d.pods() {
+	for _, p := range d.here(d.pods()) {
 		if p.DeletionTimestamp == nil { // a steward of a higher term had not heard of its deletion: it begins anew
 			delete(d.gone, p.UID)
 		}
@@ -128,7 +128,11 @@ func (d *Daemon) ended(p *v1.Pod) *v1.Pod {
 		grace = *s
 	}
 	workload.MarkDeleted(p, grace, d.Now())
-	if d.rooms.has(p.UID) { // else it never ran here
+	switch {
+	case !d.rooms.has(p.UID): // it never ran here
+	case d.heldBack():
+		d.events.Warning(objectReference(p), reasonNodeCloned, "Stopping: another host is node %s, with the same key, and runs it", d.Config.Node)
+	default:
 		d.events.Normal(objectReference(p), reasonSuperseded, "Stopping: another node's decision counts, by which this pod is not to run here")
 	}
 	return p

@@ -35,8 +35,8 @@ const (
 
 // tlsConfigs follow from the keyring that is in use.
 type tlsConfigs struct {
-	server, client, requests *tls.Config
-	verify                   func(tls.ConnectionState) error // a connection that was made before
+	server, client, requests, self *tls.Config
+	verify                         func(tls.ConnectionState) error // a connection that was made before
 }
 
 // Use makes a keyring the one in use, amid a rotation. What is under way goes on,
@@ -53,13 +53,18 @@ func (e *Endpoint) Use(ring cluster.Keyring) error {
 	if err != nil {
 		return err
 	}
+	self, err := ring.TLS(e.config.Node, e.config.Key, e.isSelf)
+	if err != nil {
+		return err
+	}
 	verify, err := ring.Verifier()
 	if err != nil {
 		return err
 	}
 	requests := client.Clone()
+	self.NextProtos = []string{requestProtocol}
 	server.NextProtos, client.NextProtos, requests.NextProtos = []string{"h2", requestProtocol}, []string{"h2"}, []string{requestProtocol}
-	e.tls.Store(&tlsConfigs{server, client, requests, verify})
+	e.tls.Store(&tlsConfigs{server, client, requests, self, verify})
 	if before := e.client.Swap(e.newClient()); before != nil {
 		before.CloseIdleConnections()
 	}

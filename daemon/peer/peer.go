@@ -15,6 +15,7 @@ package peer
 import (
 	"context"
 	"crypto/ed25519"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -64,6 +65,8 @@ type Config struct {
 	// Heard is called, often, when enough peers were heard for the first
 	// publication. Nil: Run calls Set.PublishFirst by itself.
 	Heard func()
+	// Company says whether others of the cluster are in sight; nil: no.
+	Company func() bool
 	// Turned is called with the outcome of each exchange of Run.
 	Turned func(node string, err error)
 	Log    *slog.Logger
@@ -90,6 +93,7 @@ type Endpoint struct {
 	handler  atomic.Pointer[http.Handler] // of other nodes' requests
 	tls      atomic.Pointer[tlsConfigs]
 
+	run     string        // of this process, and no other
 	gathers chan struct{} // the right to gather a large record
 
 	mu     sync.Mutex
@@ -119,7 +123,7 @@ func New(c Config) (*Endpoint, error) {
 }
 
 func newEndpoint(c Config) *Endpoint {
-	return &Endpoint{config: c, chosen: newChooser(), served: make(map[string]int), asked: make(map[string]int), conns: make(map[net.Conn]struct{}), gathers: make(chan struct{}, 1)}
+	return &Endpoint{config: c, run: crand.Text(), chosen: newChooser(), served: make(map[string]int), asked: make(map[string]int), conns: make(map[net.Conn]struct{}), gathers: make(chan struct{}, 1)}
 }
 
 func (e *Endpoint) hello() hello {

@@ -162,6 +162,9 @@ func (e *Endpoint) serveRequest(w http.ResponseWriter, r *http.Request) {
 	if err == nil && !e.beginRequest(who.Node) {
 		code, err = http.StatusTooManyRequests, fmt.Errorf("node %s is busy with other nodes' requests: try again", e.config.Node)
 	}
+	if errors.Is(err, errSelf) && e.config.Company != nil && e.config.Company() {
+		w.Header().Set(headerRun, e.run)
+	}
 	if err != nil {
 		w.Header().Set(headerRefused, "true")
 		http.Error(w, err.Error(), code)
