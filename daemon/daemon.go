@@ -487,6 +487,7 @@ func (d *Daemon) heal() {
 	d.events.Expire()
 	d.publishNode()
 	d.reportStale()
+	d.tidyForgotten()
 	d.records.Compact(tombstones)
 }
 

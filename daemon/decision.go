@@ -2,12 +2,10 @@ package daemon
 
 import (
 	"encoding/json"
-	"errors"
 	"slices"
 
 	apps "k8s.io/api/apps/v1"
 	v1 "k8s.io/api/core/v1"
-	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -113,21 +111,4 @@ func (d *Daemon) orphan(key manifests.Key, old view.Object) {
 		d.carryOut(values, workload.Change{Verb: workload.Update, Object: workload.Release(o)})
 	}
 	d.publish(values)
-}
-
-// mayEvict is the refusal of an eviction that a disruption budget does not
-// allow now, in the apiserver's words.
-func (d *Daemon) mayEvict(p *v1.Pod) error {
-	pdb, err := d.controllersSee(d.Now()).MayEvict(p)
-	switch {
-	case errors.Is(err, workload.ErrManyBudgets):
-		return apierrors.NewInternalError(err)
-	case err == nil:
-		return nil
-	}
-	refusal := apierrors.NewTooManyRequests("Cannot evict pod as it would violate the pod's disruption budget.", 0)
-	refusal.ErrStatus.Details.Causes = append(refusal.ErrStatus.Details.Causes, metav1.StatusCause{
-		Type: policy.DisruptionBudgetCause, Message: "The disruption budget " + pdb.Name + " " + err.Error(),
-	})
-	return refusal
 }

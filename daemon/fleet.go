@@ -242,6 +242,7 @@ func (d *Daemon) beMember(ctx context.Context) error {
 		d.fleet.began = d.Now()
 		d.fleet.gossip.Store(g)
 		d.fleet.problem.Store(nil)
+		d.sayStays()
 		d.useKeys(ring)
 		d.lookAround()
 		wake(d.host.ways.dirty)

@@ -52,6 +52,8 @@ func (d *Daemon) Members(ctx context.Context) (list api.MemberList, err error) {
 			continue
 		case name == d.Config.Node:
 			list.Members = append(list.Members, api.Member{Name: name, Status: gossip.Alive.String(), Since: d.started, Version: d.Version, Ready: true})
+		case s.left[name]:
+			list.Members = append(list.Members, api.Member{Name: name, Status: gossip.Left.String()})
 		default:
 			list.Members = append(list.Members, api.Member{Name: name, Status: "unseen"})
 		}
@@ -221,7 +223,7 @@ func (d *Daemon) Leave(ctx context.Context) error {
 	d.fleet.left.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	err := g.Leave(ctx)
+	err := errors.Join(d.sayLeft(ctx), g.Leave(ctx))
 	(*end)(errLeft)
 	if err != nil {
 		return apierrors.NewInternalError(fmt.Errorf("this host has left, but the others may take it for one that failed: %w", err))
@@ -306,9 +308,7 @@ func (d *Daemon) honour() {
 			}
 		}
 	})
-	if len(all) > 0 {
-		d.records.Honour(all)
-	}
+	d.records.Honour(all)
 }
 
 // statusCluster is the cluster at a glance, nil for a host that is alone.

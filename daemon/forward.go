@@ -58,6 +58,8 @@ func (d *Daemon) answerPeers(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("node %s is starting: try again", d.Config.Node), http.StatusServiceUnavailable)
 	case r.URL.Path == keysPath:
 		d.serveKeys(from, w, r)
+	case r.URL.Path == evictionsPath:
+		d.answerEviction(w, r)
 	case r.URL.Path == remote.Path:
 		writes.Serve(from, w, r)
 	default:
@@ -85,8 +87,9 @@ func (d *Daemon) homeOf(ctx context.Context, verb remote.Verb, key manifests.Key
 	_, exists := d.view.Get(key)
 	switch {
 	case key.GroupKind() == workload.KindNode && exists && verb == remote.Apply:
-		return key.Name, nil
-	case key.Kind == "Event" || key.GroupKind() == workload.KindNode: // which is refused
+		err := d.do(ctx, func() { node = d.nodeHome(key) })
+		return node, err
+	case key.Kind == "Event" || key.GroupKind() == workload.KindNode: // which any node forgets
 		return d.Config.Node, nil
 	case verb == remote.ApplyStatus:
 		if o, ok := d.view.Get(key); ok && o.(*v1.Pod).Spec.NodeName != "" {

@@ -32,6 +32,9 @@ func (d *Daemon) isGone(p *v1.Pod) bool {
 	if ok && json.Unmarshal(said.Value, &s) == nil && s.UID == p.UID && s.Gone {
 		return true
 	}
+	if _, lost := lostSince(d.seenNode(p.Spec.NodeName)); lost && isForced(p) {
+		return true // a person says so; its host ends it when it is back
+	}
 	if d.knowsNode(p.Spec.NodeName) {
 		delete(d.strangers, p.Spec.NodeName)
 		return false
@@ -52,6 +55,11 @@ func (d *Daemon) isGone(p *v1.Pod) bool {
 	}
 	d.looks.later[podKey(p)] = since.Add(quarantine)
 	return false
+}
+
+// isForced says whether a pod was deleted without grace (`kubectl delete --force`).
+func isForced(p *v1.Pod) bool {
+	return p.DeletionTimestamp != nil && p.DeletionGracePeriodSeconds != nil && *p.DeletionGracePeriodSeconds == 0
 }
 
 // knowsNode says whether there is a node of that name.

@@ -30,6 +30,7 @@ type nodes struct {
 	own     map[string]*v1.Node  // what each node says of itself
 	words   map[string]word      // what the others say of it
 	since   map[string]time.Time // when a node was first heard to be given up
+	wishes  wishes
 	memory  nodelife.Memory
 	frozen  string
 	look    bool
@@ -87,13 +88,15 @@ func (d *Daemon) foldNode(name string, e view.Entries, o view.Object) view.Objec
 		delete(d.nodes.own, name)
 		delete(d.nodes.words, name)
 		delete(d.nodes.since, name)
+		d.dropWishes(name)
 		return o
 	}
+	node = d.withKept(name, e, node)
 	if d.nodes.own == nil {
 		d.nodes.own, d.nodes.words, d.nodes.since = make(map[string]*v1.Node), make(map[string]word), make(map[string]time.Time)
 	}
 	w := d.wordOn(name, e.Decisions)
-	d.nodes.own[name], d.nodes.words[name] = node, w
+	d.nodes.own[name], d.nodes.words[name] = o.(*v1.Node), w
 	if name == d.Config.Node {
 		return node
 	}
@@ -187,7 +190,11 @@ func (s sight) life(started time.Time) []nodelife.Node {
 	for _, name := range s.known {
 		if !named[name] {
 			named[name] = true
-			list = append(list, nodelife.Node{Name: name, State: nodelife.Unseen, Since: started})
+			n := nodelife.Node{Name: name, State: nodelife.Unseen, Since: started}
+			if s.left[name] {
+				n.State = nodelife.Left
+			}
+			list = append(list, n)
 		}
 	}
 	slices.SortFunc(list, func(a, b nodelife.Node) int { return cmp.Compare(a.Name, b.Name) })
@@ -202,6 +209,7 @@ func (d *Daemon) lookAtNodes() {
 		return
 	}
 	d.nodes.look, d.nodes.again = false, time.Time{}
+	d.settleWishes()
 	if len(d.nodes.members) < 2 {
 		return
 	}

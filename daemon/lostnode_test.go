@@ -307,12 +307,13 @@ func TestMembersAsTheirLossIsDecided(t *testing.T) {
 		{Name: "n2", Status: gossip.Alive, Since: at}, {Name: "n3", Status: gossip.Failed, Since: at},
 		{Name: "n4", Status: gossip.Failed, Since: at, Tags: map[string]string{tagLeaving: "1"}}, {Name: "n5", Status: gossip.Left, Since: at},
 		{Name: "n6", Status: gossip.Leaving, Since: at},
-	}, known: []string{"n1", "n3", "n7"}}
+	}, known: []string{"n1", "n3", "n7", "n8"}, left: map[string]bool{"n3": true, "n8": true}}
 	start := time.Unix(1, 0)
 	want := []nodelife.Node{
 		{Name: "n1", State: nodelife.Alive, Since: start}, {Name: "n2", State: nodelife.Alive, Since: at},
 		{Name: "n3", State: nodelife.Failed, Since: at, Heard: at.Add(-4 * time.Second)}, {Name: "n4", State: nodelife.Left, Since: at},
 		{Name: "n5", State: nodelife.Left, Since: at}, {Name: "n6", State: nodelife.Alive, Since: at}, {Name: "n7", State: nodelife.Unseen, Since: start},
+		{Name: "n8", State: nodelife.Left, Since: start},
 	}
 	if got := s.life(start); !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)

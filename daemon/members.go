@@ -40,6 +40,7 @@ type sight struct {
 	since     time.Duration   // it has looked for so long
 	seen      []gossip.Member // others
 	known     []string        // nodes with records, itself among them
+	left      map[string]bool // those of them that say that they left
 }
 
 // members are the nodes as they count for deciding, by name.
@@ -65,7 +66,12 @@ func (s sight) members() []steward.Member {
 		if named[name] {
 			continue
 		}
-		named[name], company = true, true
+		named[name] = true
+		if s.left[name] {
+			list = append(list, steward.Member{Name: name, Leaving: true})
+			continue
+		}
+		company = true
 		early := s.running && s.since < membersGrace // it has not been looked for
 		list = append(list, steward.Member{Name: name, Alive: early, Ready: early})
 	}
@@ -95,8 +101,14 @@ func (d *Daemon) sight() sight {
 		s.tried = d.fleet.problem.Load() != nil
 	}
 	d.records.Read(func(records map[string]*record.Record) {
-		for name := range records {
+		for name, r := range records {
 			s.known = append(s.known, name)
+			if r.Entries[leftName].Value != nil {
+				if s.left == nil {
+					s.left = make(map[string]bool)
+				}
+				s.left[name] = true
+			}
 		}
 	})
 	return s

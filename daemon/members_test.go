@@ -29,6 +29,8 @@ func TestWhoCountsForDeciding(t *testing.T) {
 			{Name: "n3", Status: gossip.Leaving, Tags: ready}, {Name: "n4", Status: gossip.Left, Tags: ready}, {Name: "n5", Status: gossip.Failed, Tags: ready}}},
 			"n1 alive ready; n2 alive ready leaving; n3 alive ready leaving; n4 ready leaving; n5 ready"},
 		{"this host shuts down", sight{leaving: true}, "n1 alive ready leaving"},
+		{"one that left, of which gossip knows nothing any more", sight{running: true, tried: true, known: []string{"n1", "n2"}, left: map[string]bool{"n2": true}},
+			"n1 alive ready; n2 leaving"},
 		// A restart: the others decide on, and this host waits for their news.
 		{"just started, not looked yet", sight{running: true, known: []string{"n1", "n2"}}, "n1 alive; n2 alive ready"},
 		{"just started, one is seen", sight{running: true, tried: true, known: []string{"n1", "n2", "n3"}, seen: []gossip.Member{n2}}, "n1 alive; n2 alive ready; n3 alive ready"},

@@ -138,6 +138,9 @@ func addedAt(t v1.Taint, old []v1.Taint, now time.Time) *metav1.Time {
 
 // writeNode makes of this node what a client wrote.
 func (d *Daemon) writeNode(key manifests.Key, obj, old view.Object, dryRun bool) error {
+	if home := d.nodeHome(key); home != key.Name && home == d.Config.Node {
+		return d.keepWish(key, obj, old, dryRun)
+	}
 	if key != d.nodeKey() || old == nil {
 		return forbidden(key, "a node makes itself known, by its name in shoal.toml")
 	}

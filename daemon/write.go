@@ -55,9 +55,14 @@ func (w writer) Apply(ctx context.Context, obj view.Object, o api.WriteOptions) 
 		return nil
 	})
 	if err == nil && !copied {
-		warnings = append(warnings, fmt.Sprintf("only node %s has it so far: no other host has taken a copy in time", w.d.Config.Node))
+		warnings = append(warnings, w.notCopied())
 	}
 	return result, warnings, err
+}
+
+// notCopied warns of what would be lost with this host.
+func (w writer) notCopied() string {
+	return fmt.Sprintf("only node %s has it so far: no other host has taken a copy in time", w.d.Config.Node)
 }
 
 // alone runs one write: begin in the loop, then the files are read, then end in
@@ -184,8 +189,17 @@ func precondition(key manifests.Key, old view.Object, exists bool, obj view.Obje
 }
 
 // Delete removes the object's file. A pod gets the grace that was asked for.
-func (w writer) Delete(ctx context.Context, key manifests.Key, o api.DeleteOptions) (result view.Object, err error) {
-	_, err = w.alone(ctx, func() error {
+func (w writer) Delete(ctx context.Context, key manifests.Key, o api.DeleteOptions) (result view.Object, warnings []string, err error) {
+	if key.GroupKind() == workload.KindNode {
+		result, err = w.deleteNode(ctx, key, o)
+		return result, nil, err
+	}
+	if o.Evict {
+		if err := w.d.mayEvict(ctx, key, o.DryRun); err != nil {
+			return nil, nil, err
+		}
+	}
+	copied, err := w.alone(ctx, func() error {
 		result, err = w.remove(key, o)
 		return err
 	}, func() error {
@@ -197,7 +211,10 @@ func (w writer) Delete(ctx context.Context, key manifests.Key, o api.DeleteOptio
 		}
 		return nil
 	})
-	return result, err
+	if err == nil && !copied {
+		warnings = append(warnings, w.notCopied())
+	}
+	return result, warnings, err
 }
 
 // remove checks a deletion, removes the file and returns the object as it was.
@@ -226,7 +243,7 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 		return nil, forbidden(key, fmt.Sprintf("%s declares it: delete that file, or the object in it", declared))
 	}
 	switch {
-	case key.Kind == "Node" || key.Kind == "Event":
+	case key.Kind == "Event":
 		return nil, forbidden(key, "it is written by its node alone")
 	case key.GroupKind() == namespaceKind && slices.Contains(builtin, key.Name):
 		return nil, forbidden(key, "this namespace may not be deleted")
@@ -234,11 +251,6 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	decided := d.isDecided(key)
 	if isPod || decided || o.Propagation == metav1.DeletePropagationOrphan {
 		if err := d.mayDecide(key); err != nil {
-			return nil, err
-		}
-	}
-	if isPod && o.Evict {
-		if err := d.mayEvict(pod); err != nil {
 			return nil, err
 		}
 	}

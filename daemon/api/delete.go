@@ -92,10 +92,11 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request, t target, q url.
 			return err
 		}
 	}
-	out, err := s.Writer.Delete(r.Context(), t.key(), opts)
+	out, warnings, err := s.Writer.Delete(r.Context(), t.key(), opts)
 	if err != nil {
 		return err
 	}
+	warn(w, warnings)
 	// Upstream returns pods, and whatever takes its time to go; of the rest it
 	// says that they are gone.
 	if t.groupKind() == (schema.GroupKind{Kind: "Pod"}) || out.GetDeletionTimestamp() != nil {
@@ -141,7 +142,7 @@ func (s *Server) emptyNamespace(ctx context.Context, t target, opts DeleteOption
 	for range 2 {
 		inner.DryRun = dry || opts.DryRun
 		for _, c := range contents {
-			if _, err := s.Writer.Delete(ctx, c.key(), inner); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsMethodNotSupported(err) {
+			if _, _, err := s.Writer.Delete(ctx, c.key(), inner); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsMethodNotSupported(err) {
 				return err // but what every namespace has goes with it
 			}
 		}
@@ -173,10 +174,11 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t targ
 		return err
 	}
 	deleted := page{meta: all.meta}
+	var warnings []string
 	for _, o := range all.items {
 		one := t
 		one.name = o.GetName()
-		out, err := s.Writer.Delete(r.Context(), one.key(), opts)
+		out, more, err := s.Writer.Delete(r.Context(), one.key(), opts)
 		if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
 			continue
 		}
@@ -184,7 +186,13 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t targ
 			return err
 		}
 		deleted.items = append(deleted.items, out)
+		for _, text := range more {
+			if !slices.Contains(warnings, text) {
+				warnings = append(warnings, text)
+			}
+		}
 	}
+	warn(w, warnings)
 	w.Header().Set("Content-Type", "application/json")
 	return f.list(w, deleted.meta, deleted.items)
 }

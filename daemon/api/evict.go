@@ -41,7 +41,7 @@ func (s *Server) evict(w http.ResponseWriter, r *http.Request, t target, q url.V
 	if _, err := s.find(t); err != nil {
 		return err
 	}
-	if _, err := s.Writer.Delete(r.Context(), t.key(), opts); err != nil {
+	if _, _, err := s.Writer.Delete(r.Context(), t.key(), opts); err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusCreated, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess})

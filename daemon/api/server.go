@@ -31,7 +31,7 @@ type Writer interface {
 	ApplyStatus(ctx context.Context, pod *v1.Pod, opts WriteOptions) (view.Object, error)
 	// Delete begins the deletion and returns the object as it is then: with a
 	// deletionTimestamp while it still goes on.
-	Delete(ctx context.Context, key manifests.Key, opts DeleteOptions) (view.Object, error)
+	Delete(ctx context.Context, key manifests.Key, opts DeleteOptions) (was view.Object, warnings []string, err error)
 }
 
 // WriteOptions says how to apply.

@@ -82,8 +82,12 @@ func (g *Gossip) reconcile() {
 		}
 	}
 	g.others.Store(int32(alive))
+	before := g.known
 	g.known = next
 	for _, c := range changes {
+		if old, was := before[c.Name]; was && old.Status == c.Status && old.Addr == c.Addr {
+			continue // it has other tags, as often as something is new on it
+		}
 		g.log.Info("a member of the cluster", "node", c.Name, "address", c.Addr.String(), "status", c.Status.String())
 	}
 	if len(changes) == 0 {

@@ -82,7 +82,7 @@ func (w *Writer) carryOut(ctx context.Context, from string, key manifests.Key, i
 			rv := old.GetResourceVersion()
 			in.Delete.Preconditions.ResourceVersion = &rv
 		}
-		result, err = w.Local.Delete(ctx, key, in.Delete)
+		result, out.Warnings, err = w.Local.Delete(ctx, key, in.Delete)
 	} else {
 		result, out.Warnings, err = w.put(ctx, key, old, in)
 	}

@@ -195,10 +195,10 @@ func (w *Writer) unseen(home string) string {
 }
 
 // Delete implements api.Writer.
-func (w *Writer) Delete(ctx context.Context, key manifests.Key, opts api.DeleteOptions) (view.Object, error) {
+func (w *Writer) Delete(ctx context.Context, key manifests.Key, opts api.DeleteOptions) (view.Object, []string, error) {
 	home, err := w.Home(ctx, Delete, key)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if home == w.Node {
 		return w.Local.Delete(ctx, key, opts)
@@ -207,34 +207,34 @@ func (w *Writer) Delete(ctx context.Context, key manifests.Key, opts api.DeleteO
 	if rv := opts.Preconditions.ResourceVersion; rv != nil {
 		old, exists := w.View.Get(key)
 		if !exists {
-			return nil, apierrors.NewNotFound(resourceOf(key), key.Name)
+			return nil, nil, apierrors.NewNotFound(resourceOf(key), key.Name)
 		}
 		if *rv != old.GetResourceVersion() {
-			return nil, modified(key)
+			return nil, nil, modified(key)
 		}
 		in.Saw, in.Delete.Preconditions.ResourceVersion = digest(old, Delete), nil
 	}
 	out, err := w.send(ctx, home, in)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if out.Refused != nil {
-		return nil, out.Refused.error()
+		return nil, nil, out.Refused.error()
 	}
 	result, err := decode(out.Object)
 	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("node %s: %w", home, err))
+		return nil, nil, apierrors.NewInternalError(fmt.Errorf("node %s: %w", home, err))
 	}
 	if opts.DryRun {
-		return result, nil
+		return result, out.Warnings, nil
 	}
 	now, seen := w.await(ctx, key, seenHere, func(now view.Object) bool {
 		return now == nil || now.GetUID() != result.GetUID() || now.GetDeletionTimestamp() != nil
 	})
 	if seen && now != nil && now.GetUID() == result.GetUID() {
-		return now, nil
+		return now, out.Warnings, nil
 	}
-	return result, nil
+	return result, out.Warnings, nil
 }
 
 // await waits until this node's view of an object is as it should be; nil is
@@ -296,7 +296,7 @@ func (w *Writer) unreachable(home string, in write, err error) error {
 	case !w.Unsent(err):
 		return apierrors.NewTimeoutError(fmt.Sprintf("node %s, which was to write %s, broke off: %v. It is not known whether it wrote: look before you try again", home, in.name(), err), 0)
 	case in.key().GroupKind() == nodeKind:
-		return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s can't be reached: %v. Nothing was written: what people set of a node is kept on it; try again when it is back", home, err))
+		return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s can't be reached: %v. Nothing was written; once the node is seen to be lost, another one keeps what is set of it", home, err))
 	}
 	return apierrors.NewServiceUnavailable(fmt.Sprintf("node %s, which is to write %s, can't be reached: %v. Nothing was written; "+
 		"once the node is seen to be lost, another one decides", home, in.name(), err))

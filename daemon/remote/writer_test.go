@@ -415,3 +415,19 @@ func TestNonsenseFromANodeIsRefused(t *testing.T) {
 		}))
 	}
 }
+
+// TestADeletionWarnsToo: in the words of the node that carries it out.
+func TestADeletionWarnsToo(t *testing.T) {
+	m := newTown(t, "n1", "n1", "n2")
+	m.hosts["n1"].local.Warn = []string{"only node n1 has it so far"}
+	for _, asked := range []string{"n1", "n2"} {
+		h := m.hosts[asked]
+		if code, body, _ := h.do("POST", "/api/v1/namespaces/default/configmaps", "application/json", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}`); code != http.StatusCreated {
+			t.Fatal(code, body)
+		}
+		code, body, header := h.do("DELETE", "/api/v1/namespaces/default/configmaps/a", "", "")
+		if code != http.StatusOK || !strings.Contains(header.Get("Warning"), "only node n1 has it so far") {
+			t.Errorf("through %s: %d %s, warning %q", asked, code, body, header.Get("Warning"))
+		}
+	}
+}

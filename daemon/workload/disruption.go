@@ -3,6 +3,7 @@ package workload
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	apps "k8s.io/api/apps/v1"
 	v1 "k8s.io/api/core/v1"
@@ -30,9 +31,13 @@ func (b budget) allowed() int32 {
 // disruptionBudget keeps a budget's status.
 func (c Cluster) disruptionBudget(pdb *policy.PodDisruptionBudget) (out Outcome) {
 	b := c.budget(pdb)
+	disrupted := c.disrupted(pdb, c.selected(pdb))
+	for _, at := range disrupted {
+		out.again(at.Add(disruptedFor))
+	}
 	pdb = pdb.DeepCopy()
 	pdb.Status = policy.PodDisruptionBudgetStatus{
-		ObservedGeneration: pdb.Generation, Conditions: pdb.Status.Conditions,
+		ObservedGeneration: pdb.Generation, Conditions: pdb.Status.Conditions, DisruptedPods: disrupted,
 		DisruptionsAllowed: b.allowed(), CurrentHealthy: b.healthy, DesiredHealthy: b.desired, ExpectedPods: b.expected,
 	}
 	cond := metav1.Condition{
@@ -52,11 +57,13 @@ func (c Cluster) disruptionBudget(pdb *policy.PodDisruptionBudget) (out Outcome)
 
 func (c Cluster) budget(pdb *policy.PodDisruptionBudget) (b budget) {
 	var pods []*v1.Pod
-	for _, p := range c.selected(pdb) {
+	selected := c.selected(pdb)
+	disrupted := c.disrupted(pdb, selected)
+	for _, p := range selected {
 		if p.Status.Phase != v1.PodSucceeded && p.Status.Phase != v1.PodFailed {
 			pods = append(pods, p)
 		}
-		if p.DeletionTimestamp == nil && podutil.IsPodReady(p) {
+		if _, is := disrupted[p.Name]; !is && p.DeletionTimestamp == nil && podutil.IsPodReady(p) {
 			b.healthy++
 		}
 	}
@@ -119,35 +126,75 @@ func (c Cluster) expected(pods []*v1.Pod) (n int32, err error) {
 	return n, nil
 }
 
-// MayEvict says why a pod may not be evicted now; nil when it may. The budget's
-// numbers are counted anew: a pod that was evicted a moment ago is no longer
-// healthy. (The apiserver's EvictionREST.)
-func (c Cluster) MayEvict(p *v1.Pod) (budget *policy.PodDisruptionBudget, err error) {
+// BudgetOf is the budget that has to allow a pod's eviction; nil for none. (The
+// apiserver's EvictionREST.)
+func (c Cluster) BudgetOf(p *v1.Pod) (*policy.PodDisruptionBudget, error) {
 	if p.DeletionTimestamp != nil || p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed || p.Status.Phase == v1.PodPending {
 		return nil, nil
 	}
-	var budgets []*policy.PodDisruptionBudget
+	var budget *policy.PodDisruptionBudget
 	for _, pdb := range list[*policy.PodDisruptionBudget](c, KindDisruptionBudget, p.Namespace) {
 		selector, err := metav1.LabelSelectorAsSelector(pdb.Spec.Selector)
-		if err == nil && selector.Matches(labels.Set(p.Labels)) {
-			budgets = append(budgets, pdb)
+		if err != nil || !selector.Matches(labels.Set(p.Labels)) {
+			continue
 		}
+		if budget != nil {
+			return nil, ErrManyBudgets
+		}
+		budget = pdb
 	}
-	switch len(budgets) {
-	case 0:
-		return nil, nil
-	case 1:
-	default:
-		return nil, ErrManyBudgets
+	return budget, nil
+}
+
+// MayEvict says why a pod may not be evicted now. With nil it may, and counted is
+// its budget with that disruption in its status, if it is one that counts: who
+// evicts publishes that first. The budget's numbers are counted anew: a pod that
+// was evicted a moment ago is no longer healthy.
+func (c Cluster) MayEvict(p *v1.Pod) (budget, counted *policy.PodDisruptionBudget, err error) {
+	pdb, err := c.BudgetOf(p)
+	if pdb == nil || err != nil {
+		return nil, nil, err
 	}
-	pdb := budgets[0]
+	if _, granted := c.disrupted(pdb, c.selected(pdb))[p.Name]; granted {
+		return pdb, nil, nil // who asked has not heard, or asks again
+	}
 	b := c.budget(pdb)
 	unhealthy := !podutil.IsPodReady(p)
 	always := pdb.Spec.UnhealthyPodEvictionPolicy != nil && *pdb.Spec.UnhealthyPodEvictionPolicy == policy.AlwaysAllow
-	if unhealthy && (always || b.healthy >= b.desired && b.desired > 0) || b.allowed() > 0 {
-		return nil, nil
+	switch {
+	case unhealthy && (always || b.healthy >= b.desired && b.desired > 0):
+		return pdb, nil, nil
+	case b.allowed() <= 0:
+		return pdb, nil, fmt.Errorf("needs %d healthy pods and has %d currently", b.desired, b.healthy)
 	}
-	return pdb, fmt.Errorf("needs %d healthy pods and has %d currently", b.desired, b.healthy)
+	counted = pdb.DeepCopy()
+	counted.Status.DisruptedPods = c.disrupted(pdb, c.selected(pdb))
+	if counted.Status.DisruptedPods == nil {
+		counted.Status.DisruptedPods = make(map[string]metav1.Time)
+	}
+	counted.Status.DisruptedPods[p.Name] = metav1.NewTime(c.Now)
+	counted.Status.DisruptionsAllowed = max(0, b.allowed()-1)
+	return pdb, counted, nil
+}
+
+// disruptedFor is how long a pod counts as disrupted whose eviction was granted and
+// that is not being deleted (upstream's DeletionTimeout).
+const disruptedFor = 2 * time.Minute
+
+// disrupted are the pods whose eviction was granted and that are not seen to be
+// deleted yet (upstream's buildDisruptedPodMap), with when that was; nil for none.
+func (c Cluster) disrupted(pdb *policy.PodDisruptionBudget, pods []*v1.Pod) (are map[string]metav1.Time) {
+	for _, p := range pods {
+		at, is := pdb.Status.DisruptedPods[p.Name]
+		if !is || p.DeletionTimestamp != nil || !c.Now.Before(at.Add(disruptedFor)) || p.CreationTimestamp.After(at.Time) {
+			continue
+		}
+		if are == nil {
+			are = make(map[string]metav1.Time)
+		}
+		are[p.Name] = at
+	}
+	return are
 }
 
 // ErrManyBudgets says that a pod is in several budgets, between which an

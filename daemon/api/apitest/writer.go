@@ -30,6 +30,7 @@ type Writer struct {
 	Now  func() time.Time
 	// Declared objects are in files: changing one warns, deleting is refused.
 	Declared map[manifests.Key]string
+	Warn     []string // of each deletion
 
 	mu  sync.Mutex
 	uid int
@@ -112,22 +113,22 @@ func (w *Writer) start(o view.Object) {
 }
 
 // Delete implements api.Writer.
-func (w *Writer) Delete(_ context.Context, key manifests.Key, opts api.DeleteOptions) (view.Object, error) {
+func (w *Writer) Delete(_ context.Context, key manifests.Key, opts api.DeleteOptions) (view.Object, []string, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	o, ok := w.View.Get(key)
 	if !ok {
-		return nil, apierrors.NewNotFound(resourceOf(key), key.Name)
+		return nil, nil, apierrors.NewNotFound(resourceOf(key), key.Name)
 	}
 	if file, ok := w.Declared[key]; ok {
-		return nil, apierrors.NewForbidden(resourceOf(key), key.Name, fmt.Errorf("it is declared by %s on this host: delete it there", file))
+		return nil, nil, apierrors.NewForbidden(resourceOf(key), key.Name, fmt.Errorf("it is declared by %s on this host: delete it there", file))
 	}
 	pod, isPod := o.(*v1.Pod)
 	if !isPod || opts.GraceSeconds != nil && *opts.GraceSeconds == 0 {
 		if !opts.DryRun {
 			w.View.Apply(view.Change{Key: key})
 		}
-		return o, nil
+		return o, w.Warn, nil
 	}
 	going := pod.DeepCopy()
 	now := metav1.NewTime(w.Now())
@@ -136,7 +137,7 @@ func (w *Writer) Delete(_ context.Context, key manifests.Key, opts api.DeleteOpt
 	if !opts.DryRun {
 		w.View.Apply(view.Change{Key: key, Object: going})
 	}
-	return going, nil
+	return going, w.Warn, nil
 }
 
 // Finish ends the deletion of every pod that is being deleted, and says how
