@@ -274,3 +274,35 @@ func TestStrangersGetNoWord(t *testing.T) {
 		}
 	}
 }
+
+// TestOneThatCallsWithoutAPauseIsHeldToARate: it is told so before its message is
+// read, is no liar for it, and keeps nobody else waiting.
+func TestOneThatCallsWithoutAPauseIsHeldToARate(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	clock := func(c *Config, _ *SetConfig) { c.Now = func() time.Time { return now } }
+	a, eager, other := listens(t, "n1", clock), stands(t, "eager", keyOf("eager"), nil), stands(t, "other", keyOf("other"), nil)
+	begun := func() (n int) {
+		for ; n <= servedBurst; n++ {
+			if err := eager.Sync(t.Context(), a.peer); err != nil {
+				if !strings.Contains(err.Error(), "HTTP 429") || !strings.Contains(err.Error(), "node eager calls node n1 more than 40 times a second") {
+					t.Error(err)
+				}
+				return n
+			}
+		}
+		return n
+	}
+	if n := begun(); n > servedBurst || n < servedBurst/4 { // an exchange may take several messages
+		t.Errorf("it began %d exchanges at once", n)
+	}
+	if err := other.Sync(t.Context(), a.peer); err != nil {
+		t.Errorf("another node is refused for it: %v", err)
+	}
+	if a.alone("eager") {
+		t.Error("it is taken for a liar")
+	}
+	now = now.Add(time.Second)
+	if n := begun(); n == 0 || n > servedRate {
+		t.Errorf("a second later it began %d exchanges", n)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/net/netutil"
+	"golang.org/x/time/rate"
 
 	"github.com/shoal-project/shoal/daemon/cluster"
 )
@@ -24,6 +26,12 @@ const (
 	// how many that one node began: each may hold a message in memory.
 	mostServed     = 8
 	mostServedEach = 2
+	// servedRate is how many exchanges a second one node may begin, and servedBurst
+	// how many at once after a pause. Each calls one of its peers a second, pushes
+	// what is new at most ten times a second, and brings a large record in parts;
+	// without a bound one that calls without a pause keeps a processor busy.
+	servedRate  = 40
+	servedBurst = 200
 	// mostConns is how many connections are open that others opened, strangers'
 	// handshakes among them.
 	mostConns = 512
@@ -176,6 +184,11 @@ func (e *Endpoint) serve(w http.ResponseWriter, r *http.Request) {
 		e.write(w, &message{Hello: e.hello(), Refused: err.Error()})
 		return
 	}
+	if !e.mayBegin(who.Node) {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, fmt.Sprintf("node %s calls node %s more than %d times a second", who.Node, e.config.Node, servedRate), http.StatusTooManyRequests)
+		return
+	}
 	if !e.begin(who.Node) {
 		http.Error(w, fmt.Sprintf("node %s is busy with other peers", e.config.Node), http.StatusServiceUnavailable)
 		return
@@ -210,6 +223,27 @@ func (e *Endpoint) write(w http.ResponseWriter, m *message) {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(b) // who went away asks again
 }
+
+// mayBegin says whether a node does not call too often. Nothing of its message
+// has been read by then.
+func (e *Endpoint) mayBegin(node string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.config.Now()
+	l := e.rates[node]
+	if l == nil {
+		if len(e.rates) >= mostRates {
+			maps.DeleteFunc(e.rates, func(_ string, l *rate.Limiter) bool { return l.TokensAt(now) >= servedBurst })
+		}
+		l = rate.NewLimiter(servedRate, servedBurst)
+		e.rates[node] = l
+	}
+	return l.AllowN(now, 1)
+}
+
+// mostRates is how many nodes' rates are remembered before those at rest are
+// forgotten.
+const mostRates = 1000
 
 // begin counts an exchange that a node wants, if it may be served now.
 func (e *Endpoint) begin(node string) bool {

@@ -28,6 +28,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/shoal-project/shoal/daemon/cluster"
 )
 
@@ -98,9 +100,10 @@ type Endpoint struct {
 
 	mu     sync.Mutex
 	chosen chooser
-	served map[string]int        // exchanges under way that each node began
-	asked  map[string]int        // requests of each node under way
-	conns  map[net.Conn]struct{} // that others opened
+	served map[string]int           // exchanges under way that each node began
+	rates  map[string]*rate.Limiter // of the exchanges that each node begins
+	asked  map[string]int           // requests of each node under way
+	conns  map[net.Conn]struct{}    // that others opened
 }
 
 // New makes an Endpoint. It neither listens nor calls anybody by itself.
@@ -123,7 +126,7 @@ func New(c Config) (*Endpoint, error) {
 }
 
 func newEndpoint(c Config) *Endpoint {
-	return &Endpoint{config: c, run: crand.Text(), chosen: newChooser(), served: make(map[string]int), asked: make(map[string]int), conns: make(map[net.Conn]struct{}), gathers: make(chan struct{}, 1)}
+	return &Endpoint{config: c, run: crand.Text(), chosen: newChooser(), served: make(map[string]int), rates: make(map[string]*rate.Limiter), asked: make(map[string]int), conns: make(map[net.Conn]struct{}), gathers: make(chan struct{}, 1)}
 }
 
 func (e *Endpoint) hello() hello {
