@@ -25,6 +25,8 @@ type nodeWish struct {
 	Annotations   map[string]string `json:"annotations,omitempty"`
 	Taints        []v1.Taint        `json:"taints,omitempty"`
 	Unschedulable bool              `json:"unschedulable,omitempty"`
+	// Kept is since when another host had kept this, while the node was lost.
+	Kept record.Stamp `json:"kept,omitempty"`
 }
 
 func (d *Daemon) nodeWishName() record.Name {

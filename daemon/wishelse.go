@@ -80,6 +80,7 @@ func (d *Daemon) withKept(name string, e view.Entries, node *v1.Node) *v1.Node {
 	}
 	w.kept[name] = since
 	if name == d.Config.Node {
+		n.Kept = since // or, the same as before, it would not be newer
 		w.take = &n
 		return node // as soon as it is its own
 	}

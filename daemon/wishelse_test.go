@@ -112,6 +112,26 @@ func TestALostNodeIsLabelledAndTaintedUntilItIsBack(t *testing.T) {
 	if got, want := string(n3.own(n3.nodeWishName())), `"rack":"7"`; !strings.Contains(got, want) || strings.Contains(got, "by-people") || strings.Contains(got, "unreachable") {
 		t.Errorf("the node has %s, want %s of it", got, want)
 	}
+
+	// What people set and took back meanwhile is taken over as well.
+	after(time.Minute, h.nodes...)
+	for _, f := range others {
+		f.sees(h, nodelife.Failed, "n3")
+	}
+	h.edit("n3", func(n *v1.Node) { n.Labels["row"] = "1" })
+	h.edit("n3", func(n *v1.Node) { delete(n.Labels, "row") })
+	for range 3 {
+		for _, f := range h.nodes {
+			f.sees(h, nodelife.Alive)
+		}
+		h.meet()
+		after(returned, h.nodes...)
+	}
+	for _, f := range others {
+		if v := f.own(record.Name{Section: record.Status, Key: key.String()}); v != nil {
+			t.Errorf("%s goes on saying %s", f.Config.Node, v)
+		}
+	}
 	if home := h.nodes[0].nodeHome(key); home != "n3" {
 		t.Errorf("%s still writes it", home)
 	}

@@ -44,7 +44,7 @@ func (h *testHost) shoal(args ...string) *exec.Cmd {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	ctx, done := context.WithTimeout(h.t.Context(), 60*time.Second)
+	ctx, done := context.WithTimeout(h.t.Context(), 5*time.Minute)
 	h.t.Cleanup(done)
 	c := exec.CommandContext(ctx, self, args...)
 	c.Env = append(os.Environ(), "SHOAL_TEST_AS_PROGRAM=1", "SHOAL_SOCKET="+h.socket, "HOME="+h.t.TempDir())
