@@ -148,8 +148,12 @@ func bucketOver(r *record.Record, d record.Delta) bool {
 
 // mergeOwn is what becomes of a head of this node's own record that was checked.
 func (s *Set) mergeOwn(d record.Delta) (changed bool, err error) {
-	switch judge(s.handOut(d.Node).Head(), d.Head, s.published) {
+	switch judge(s.handOut(d.Node).Head(), d.Head, s.published, s.isNew) {
 	case takeBack:
+		if s.published { // all that it said is a draft again
+			s.isNew, s.published, s.loaded, s.base, s.digest = false, false, 0, record.New(s.config.Node, 0), nil
+			s.least = d.Incarnation
+		}
 		if _, err := s.base.MergeSigned(d, anyHead); err != nil {
 			return false, err
 		}

@@ -19,9 +19,14 @@ const (
 // judge says what it means. Mine is this record's head as it is, or, before it
 // published anything in this run, as it was signed last: a host can't have
 // published what it does not know of after its start, and before it may have.
-func judge(mine, seen record.Head, published bool) verdict {
+//
+// One that is new, with an empty store, may have published before its peers told
+// it what it was: the first that were heard did not know it. With a clock that is
+// behind what it said was then less than what it had said before, and it takes
+// that back after all.
+func judge(mine, seen record.Head, published, isNew bool) verdict {
 	switch c := seen.Compare(mine); {
-	case c > 0 && !published:
+	case c > 0 && (!published || isNew && seen.Incarnation > mine.Incarnation):
 		return takeBack
 	case c > 0:
 		return twin

@@ -19,20 +19,23 @@ func TestWhatAHeadOfOnesOwnMeans(t *testing.T) {
 		name       string
 		mine, seen record.Head
 		published  bool
+		isNew      bool
 		want       verdict
 	}{
-		{"an empty store", record.Head{Node: "n1"}, at(1, 5, 1), false, takeBack},
-		{"an old image", at(3, 9, 1), at(4, 2, 2), false, takeBack},
-		{"a lost tail", at(3, 9, 1), at(3, 12, 2), false, takeBack},
-		{"just what is known", at(3, 9, 1), at(3, 9, 1), false, ignore},
-		{"a peer that is behind", at(3, 9, 1), at(3, 5, 2), false, ignore},
-		{"a peer that is behind, later", at(3, 9, 1), at(2, 50, 2), true, ignore},
-		{"somebody publishes here after me", at(3, 9, 1), at(3, 10, 1), true, twin},
-		{"somebody began after me", at(3, 9, 1), at(4, 1, 1), true, twin},
-		{"another content of this moment", at(3, 9, 1), at(3, 9, 2), true, twin},
-		{"another content of the last moment before the start", at(3, 9, 1), at(3, 9, 2), false, twin},
+		{"an empty store", record.Head{Node: "n1"}, at(1, 5, 1), false, false, takeBack},
+		{"an old image", at(3, 9, 1), at(4, 2, 2), false, false, takeBack},
+		{"a lost tail", at(3, 9, 1), at(3, 12, 2), false, false, takeBack},
+		{"just what is known", at(3, 9, 1), at(3, 9, 1), false, false, ignore},
+		{"a peer that is behind", at(3, 9, 1), at(3, 5, 2), false, false, ignore},
+		{"a peer that is behind, later", at(3, 9, 1), at(2, 50, 2), true, false, ignore},
+		{"somebody publishes here after me", at(3, 9, 1), at(3, 10, 1), true, false, twin},
+		{"somebody began after me", at(3, 9, 1), at(4, 1, 1), true, false, twin},
+		{"another content of this moment", at(3, 9, 1), at(3, 9, 2), true, false, twin},
+		{"another content of the last moment before the start", at(3, 9, 1), at(3, 9, 2), false, false, twin},
+		{"a new host whose clock is behind, after its first word", at(1, 2, 1), at(4, 1, 2), true, true, takeBack},
+		{"somebody goes on after a new host", at(3, 9, 1), at(3, 10, 1), true, true, twin},
 	} {
-		if got := judge(tt.mine, tt.seen, tt.published); got != tt.want {
+		if got := judge(tt.mine, tt.seen, tt.published, tt.isNew); got != tt.want {
 			t.Errorf("%s: got %d, want %d", tt.name, got, tt.want)
 		}
 	}
@@ -104,8 +107,57 @@ func TestAHostTakesItsRecordBack(t *testing.T) {
 	}
 }
 
+// TestANewHostWhoseClockIsBehindTakesItsRecordBackLate: it has lost its store, and
+// the first peers that it hears never heard of it.
+func TestANewHostWhoseClockIsBehindTakesItsRecordBackLate(t *testing.T) {
+	a, b, c := listens(t, "n1", nil), listens(t, "n2", nil), listens(t, "n3", nil)
+	a.publish(t, "x", `1`, "y", `1`)
+	b.sync(t, a)
+	for _, alone := range []bool{false, true} {
+		h := listens(t, "n1", func(_ *Config, c *SetConfig) {
+			c.Alone, c.Now = alone, func() time.Time { return time.UnixMilli(5) }
+		})
+		if _, err := h.set.Publish(9, values("x", `2`, "z", `2`)); err != nil {
+			t.Fatal(err)
+		}
+		h.set.PublishFirst()
+		h.sync(t, c) // which has not heard of it
+		h.sync(t, b)
+		if err := h.set.Twin(); err != nil || h.set.Published() {
+			t.Errorf("alone %v: twin %v, published %v", alone, err, h.set.Published())
+		}
+		h.set.PublishFirst()
+		h.sync(t, b)
+		h.sync(t, c)
+		b.sync(t, c)
+		want := map[string]string{"x": "2", "y": "1", "z": "2"}
+		for _, other := range []*host{b, c} {
+			if got := content(other.set)["n1"]; !reflect.DeepEqual(got, want) {
+				t.Errorf("alone %v: %s has %v of it", alone, other.config.Node, got)
+			}
+		}
+		if err := h.set.Twin(); err != nil {
+			t.Errorf("alone %v: %v", alone, err)
+		}
+		// It has taken its record back once: who is ahead of it from here on is another.
+		late := listens(t, "n1", func(_ *Config, c *SetConfig) {
+			c.Records = map[string]*record.Record{"n1": h.stored("n1")}
+			c.Now = func() time.Time { return time.Now().Add(time.Hour) }
+		})
+		late.publish(t, "w", `1`)
+		late.sync(t, c)
+		h.sync(t, c)
+		if h.set.Twin() == nil {
+			t.Errorf("alone %v: a twin is not seen", alone)
+		}
+		b, c = listens(t, "n2", nil), listens(t, "n3", nil)
+		b.sync(t, a)
+	}
+}
+
 func TestATwinStopsPublishing(t *testing.T) {
-	a, b := listens(t, "n1", nil), listens(t, "n2", nil)
+	a := listens(t, "n1", func(_ *Config, c *SetConfig) { c.Records = map[string]*record.Record{"n1": record.New("n1", 0)} })
+	b := listens(t, "n2", nil)
 	a.publish(t, "x", `1`)
 	b.sync(t, a)
 	image := listens(t, "n1", func(_ *Config, c *SetConfig) {

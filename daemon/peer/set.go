@@ -73,6 +73,8 @@ type Set struct {
 	published bool
 	own, base *record.Record
 	loaded    uint64       // own's sequence number at the start
+	isNew     bool         // its store was empty, and it has taken nothing back since
+	least     uint64       // an incarnation that it had before, as far as it has heard
 	twin      *record.Head // the other's
 	former    string       // the cluster's id before it yielded to another
 	forgotten map[string]uint64
@@ -106,6 +108,7 @@ func NewSet(c SetConfig) *Set {
 		}
 	}
 	if s.own = s.records[c.Node]; s.own == nil {
+		s.isNew = true
 		s.own = record.New(c.Node, 0)
 		s.records[c.Node] = s.own
 	}
@@ -248,7 +251,7 @@ func (s *Set) PublishFirst() {
 
 func (s *Set) publishFirst() {
 	before, own := s.own, s.own
-	incarnation := max(uint64(max(s.config.Now().UnixMilli(), 1)), own.Incarnation+1, s.base.Incarnation+1)
+	incarnation := max(uint64(max(s.config.Now().UnixMilli(), 1)), own.Incarnation+1, s.base.Incarnation+1, s.least+1)
 	if s.base.Incarnation > 0 && (s.base.Incarnation != own.Incarnation || s.base.Seq > s.loaded) {
 		own = s.base
 		values, stamp := drafts(before, s.loaded, own)
