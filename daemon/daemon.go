@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -214,10 +213,8 @@ func (d *Daemon) openStore() error {
 	if err := d.openRecords(); err != nil {
 		return errors.Join(err, store.Close())
 	}
-	if text := store.Meta("manifests"); text != "" {
-		if err := json.Unmarshal([]byte(text), &d.memory); err != nil {
-			d.Log.Error("the last good versions of files can't be read", "err", err)
-		}
+	if err := d.openMemory(); err != nil {
+		d.Log.Error("the last good versions of files can't be read", "err", err)
 	}
 	return nil
 }
@@ -622,21 +619,6 @@ func (d *Daemon) pods() []*v1.Pod {
 		}
 	}
 	return pods
-}
-
-// remember saves the files' last good versions when they changed.
-func (d *Daemon) remember() {
-	m := d.set.Memory()
-	if reflect.DeepEqual(m, d.memory) {
-		return
-	}
-	d.memory = m
-	data, err := json.Marshal(m)
-	if err != nil {
-		d.Log.Error("can't save the last good versions of files", "err", err)
-		return
-	}
-	d.store.SaveMeta("manifests", string(data))
 }
 
 // summary is the node in one line, for systemctl status.

@@ -75,6 +75,7 @@ func (d *Daemon) useKeys(ring cluster.Keyring) {
 		return
 	}
 	d.ring = ring
+	d.saveMemory()
 	secrets := make(map[manifests.Key]bool)
 	d.records.Read(func(records map[string]*record.Record) {
 		for _, r := range records {

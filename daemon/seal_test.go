@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -55,7 +56,7 @@ func TestWhatSecretsHoldIsSealedInRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, plain := range []string{"battery-staple", base64.StdEncoding.EncodeToString([]byte("battery-staple"))} {
-			if f != n1 && bytes.Contains(data, []byte(plain)) || strings.Contains(said, plain) {
+			if bytes.Contains(data, []byte(plain)) || strings.Contains(said, plain) {
 				t.Errorf("%s keeps %s in the clear", f.Config.Node, plain)
 			}
 		}
@@ -85,6 +86,20 @@ func TestWhatSecretsHoldIsSealedInRecords(t *testing.T) {
 	says("amid a rotation", n2, "battery-staple")
 	n3.useKeys(cluster.NewKeyring(next))
 	says("given the key", n3, "battery-staple")
+
+	// The last good versions of files are sealed too, and with the key of now.
+	if err := n1.Daemon.store.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	n1.memory = manifests.Memory{}
+	n1.ring = cluster.NewKeyring(old)
+	if err := n1.openMemory(); err == nil {
+		t.Error("a key that is not in use any more opens the last good versions of files")
+	}
+	n1.ring = cluster.NewKeyring(next)
+	if err := n1.openMemory(); err != nil || reflect.DeepEqual(n1.memory, manifests.Memory{}) {
+		t.Errorf("the last good versions of files: %v, %v", n1.memory, err)
+	}
 }
 
 // valueOf is what a node's record claims, as this host has it.
