@@ -133,7 +133,7 @@ func (d *drain) run() {
 
 // mayNot is why a pod may not be evicted now, "" if it may.
 func (d *drain) mayNot(p *v1.Pod) string {
-	budget, err := d.cluster().MayEvict(p)
+	budget, _, err := d.cluster().MayEvict(p)
 	switch {
 	case err == nil:
 		return ""
