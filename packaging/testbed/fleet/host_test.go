@@ -176,6 +176,9 @@ func (c cluster) configure(key string, join []string, names ...string) {
 	})
 }
 
+// anyDisk has hosts take no notice of how full the disk is: it is this machine's.
+const anyDisk = "[eviction]\ntransition_period = \"1s\"\n[eviction.hard]\n\"nodefs.available\" = \"0%\"\n\"imagefs.available\" = \"0%\"\n"
+
 // each does something on hosts, on all at once, that must succeed.
 func (c cluster) each(names []string, do func(*bed.Host) error) {
 	c.Helper()
