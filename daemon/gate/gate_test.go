@@ -152,6 +152,7 @@ func TestAShutSliceKillsAndLetsNothingRunLate(t *testing.T) {
 
 // world is the witnesses' leader and the daemon of one host.
 type world struct {
+	over   chan struct{} // closed when Run has returned
 	mu     sync.Mutex
 	state  *lease.State
 	leader *lease.Leader
@@ -221,7 +222,7 @@ func run(t *testing.T, s Slice, change func(*Config)) *world {
 		Renew: 50 * time.Millisecond, Deadline: 2 * time.Second, Watchdog: time.Second, Kill: time.Second, Lease: 4 * time.Second,
 		HandOver: time.Minute, Grace: 3 * time.Second, Drift: 1,
 	}
-	w := &world{state: lease.NewState(), leader: lease.Lead(b, 1, Boottime()), clear: true}
+	w := &world{state: lease.NewState(), leader: lease.Lead(b, 1, Boottime()), clear: true, over: make(chan struct{})}
 	c := Config{
 		Node: "n1", Session: "s1", Slice: s, Budget: b, Witnesses: witnesses{w}, Daemon: daemon{w}, Log: slog.New(slog.DiscardHandler),
 		Ping: func() { w.set(func(w *world) { w.pings++ }) }, StopPods: func(context.Context) error { return nil },
@@ -231,7 +232,10 @@ func run(t *testing.T, s Slice, change func(*Config)) *world {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, c) }()
+	go func() {
+		defer close(w.over)
+		ended <- Run(ctx, c)
+	}()
 	t.Cleanup(func() {
 		stop()
 		if err := within(t, ended); err != nil {
@@ -294,21 +298,47 @@ func TestAnEpochThatIsOverKillsAtOnce(t *testing.T) {
 	eventually(t, "the next epoch", w.epoch(2))
 }
 
+// terminate is what systemd does with a pod's scope.
+func terminate(s Slice, pod string) func(context.Context) error {
+	return func(context.Context) error {
+		procs, err := os.ReadFile(filepath.Join(string(s), pod, "cgroup.procs"))
+		for pid := range strings.FieldsSeq(string(procs)) {
+			var n int
+			if _, err := fmt.Sscan(pid, &n); err == nil {
+				_ = syscall.Kill(n, syscall.SIGTERM)
+			}
+		}
+		return err
+	}
+}
+
+func TestAProcessThatIsToldToEndHandsOverFirst(t *testing.T) {
+	s := newSlice(t)
+	leave := make(chan struct{})
+	w := run(t, s, func(c *Config) { c.StopPods, c.Leave = terminate(s, "db-0"), leave })
+	eventually(t, "an epoch", w.epoch(1))
+	db := pod(t, s, "db-0", "sleep", "600")
+	eventually(t, "the pod", populated(s, "db-0"))
+	close(leave)
+	if err := within(t, db); err == nil || !strings.Contains(err.Error(), "terminated") {
+		t.Errorf("the pod ended with %v, want the signal of an orderly stop", err)
+	}
+	select {
+	case <-w.over:
+	case <-time.After(time.Minute):
+		t.Fatal("the process has handed over, and runs on")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.state.Current("n1", 1) {
+		t.Error("it ended before the witnesses knew")
+	}
+}
+
 func TestADaemonThatStaysDeadEndsInAHandOver(t *testing.T) {
 	s := newSlice(t)
 	var db <-chan error
-	w := run(t, s, func(c *Config) {
-		c.StopPods = func(context.Context) error { // what systemd does with the scopes
-			procs, err := os.ReadFile(filepath.Join(string(s), "db-0", "cgroup.procs"))
-			for pid := range strings.FieldsSeq(string(procs)) {
-				var n int
-				if _, err := fmt.Sscan(pid, &n); err == nil {
-					_ = syscall.Kill(n, syscall.SIGTERM)
-				}
-			}
-			return err
-		}
-	})
+	w := run(t, s, func(c *Config) { c.StopPods = terminate(s, "db-0") })
 	eventually(t, "an epoch", w.epoch(1))
 	db = pod(t, s, "db-0", "sleep", "600")
 	eventually(t, "the pod", populated(s, "db-0"))
