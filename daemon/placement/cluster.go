@@ -30,11 +30,13 @@ type Cluster struct {
 	namespaces map[string]labels.Set // their labels, by name
 	holders    map[string]int        // how many nodes have an image, by its name
 	nominated  map[types.UID]nomination
+	tallies    map[string]*tally
 }
 
 // node is one node with what is on it.
 type node struct {
 	*v1.Node
+	index        int // among the cluster's
 	allocatable  resources
 	requested    resources
 	nonZero      scored // the same, with what a container without requests counts for in scores
@@ -74,6 +76,9 @@ func New(nodes []*v1.Node, pods []*v1.Pod, namespaces map[string]map[string]stri
 		c.byName[one.Name] = n
 	}
 	slices.SortFunc(c.nodes, func(a, b *node) int { return strings.Compare(a.Name, b.Name) })
+	for i, n := range c.nodes {
+		n.index = i
+	}
 	for _, p := range pods {
 		c.Add(p)
 	}
@@ -88,7 +93,11 @@ func (c *Cluster) Add(p *v1.Pod) {
 	if n == nil || p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed {
 		return
 	}
-	n.add(place(p))
+	one := place(p)
+	n.add(one)
+	for _, t := range c.tallies {
+		t.on[n.index] += count(t.counts(one))
+	}
 }
 
 func place(p *v1.Pod) *placed {
@@ -97,9 +106,19 @@ func place(p *v1.Pod) *placed {
 
 // Remove takes the pod with p's UID off its node.
 func (c *Cluster) Remove(p *v1.Pod) {
-	if n := c.byName[p.Spec.NodeName]; n != nil {
-		n.remove(func(other *placed) bool { return other.UID == p.UID })
+	n := c.byName[p.Spec.NodeName]
+	if n == nil {
+		return
 	}
+	n.remove(func(other *placed) bool {
+		if other.UID != p.UID {
+			return false
+		}
+		for _, t := range c.tallies {
+			t.on[n.index] -= count(t.counts(other))
+		}
+		return true
+	})
 }
 
 func (n *node) add(p *placed) {

@@ -11,6 +11,7 @@ import (
 	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"pgregory.net/rapid"
 )
@@ -206,6 +207,31 @@ func TestAPodThatIsTakenAwayLeavesNothingBehind(t *testing.T) {
 
 // Alike nodes: who comes first is by chance, but the same chance everywhere, and
 // not the same node for every pod.
+// What is counted once for many pods is right whatever comes and goes between
+// them.
+func TestAClusterThatIsFollowedIsTheOneMadeAnew(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes, pods, _ := world(t)
+		c := New(nodes, nil, nil)
+		var there []*v1.Pod
+		options := Options{Siblings: labels.SelectorFromSet(labels.Set{"app": "x"})}
+		for i, p := range pods {
+			if len(there) > 0 && rapid.IntRange(0, 2).Draw(t, "go") == 0 {
+				gone := rapid.IntRange(0, len(there)-1).Draw(t, "gone")
+				c.Remove(there[gone])
+				there = slices.Delete(there, gone, gone+1)
+			}
+			c.Add(p)
+			there = append(there, p)
+			next := randomPod(t, "next"+strconv.Itoa(i))
+			got, want := c.Place(next, options), New(nodes, there, nil).Place(next, options)
+			if fmt.Sprint(got.Lines(), got.Message()) != fmt.Sprint(want.Lines(), want.Message()) {
+				t.Fatalf("followed:\n%v %s\nanew:\n%v %s", got.Lines(), got.Message(), want.Lines(), want.Message())
+			}
+		}
+	})
+}
+
 func TestOfEqualNodesNotAlwaysTheSameIsTaken(t *testing.T) {
 	var nodes []*v1.Node
 	for i := range 5 {
@@ -231,7 +257,10 @@ func BenchmarkPlace1000PodsOn100Nodes(b *testing.B) { benchmark(b, 100, 1000) }
 
 func BenchmarkPlace1000PodsOn1000Nodes(b *testing.B) { benchmark(b, 1000, 1000) }
 
+func BenchmarkPlace10000PodsOn1000Nodes(b *testing.B) { benchmark(b, 1000, 10000) }
+
 func benchmark(b *testing.B, nodes, pods int) {
+	siblings := labels.SelectorFromSet(labels.Set{"app": "web"})
 	var list []*v1.Node
 	for i := range nodes {
 		n := &v1.Node{}
@@ -247,7 +276,8 @@ func benchmark(b *testing.B, nodes, pods int) {
 			p.Name, p.Namespace, p.UID = "p"+strconv.Itoa(i), "default", uid("p"+strconv.Itoa(i))
 			p.Spec.Containers = []v1.Container{{Name: "c", Image: "nginx", Resources: v1.ResourceRequirements{
 				Requests: v1.ResourceList{v1.ResourceCPU: quantity("50m"), v1.ResourceMemory: quantity("64Mi")}}}}
-			out := c.Place(p, Options{})
+			p.Labels = map[string]string{"app": "web"}
+			out := c.Place(p, Options{Siblings: siblings})
 			if out.Node == "" {
 				b.Fatal(out.Message())
 			}

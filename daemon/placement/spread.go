@@ -18,6 +18,7 @@ type spread struct {
 	honorAffinity, honorTaints bool
 	self                       bool // the pod itself counts
 
+	tally  *tally
 	counts map[string]int // pods that count, by the label's value; of nodes that count
 	least  int            // in any domain
 }
@@ -55,19 +56,55 @@ func (q *query) includes(s *spread, n *node) bool {
 	return (!s.honorAffinity || q.wants(n)) && (!s.honorTaints || q.tolerates(n))
 }
 
-// countOn counts a node's pods that a constraint is about. Those that are going
-// do not count.
+// tally is how many pods that a selector selects in a namespace are on each node.
+// Those that are going do not count. Pods of one kind are placed one after the
+// other: each would count all that are there again.
+type tally struct {
+	namespace string
+	selector  labels.Selector
+	nodes     []*node
+	on        []int // by the node's index
+}
+
+func (t *tally) counts(p *placed) bool {
+	return p.DeletionTimestamp == nil && p.Namespace == t.namespace && t.selector.Matches(labels.Set(p.Labels))
+}
+
+func (t *tally) count(n *node) (total int) {
+	for _, p := range n.pods {
+		total += count(t.counts(p))
+	}
+	return total
+}
+
+func (c *Cluster) tally(namespace string, s labels.Selector) *tally {
+	key := namespace + "\x00" + s.String()
+	t := c.tallies[key]
+	if t == nil {
+		t = &tally{namespace, s, c.nodes, make([]int, len(c.nodes))}
+		for i, n := range c.nodes {
+			t.on[i] = t.count(n)
+		}
+		if c.tallies == nil {
+			c.tallies = make(map[string]*tally)
+		}
+		c.tallies[key] = t
+	}
+	return t
+}
+
+// countOn counts a node's pods that a constraint is about.
 func (q *query) countOn(s *spread, n *node) int {
 	if s.selector.Empty() {
 		return 0
 	}
-	total := 0
-	for _, p := range n.pods {
-		if p.DeletionTimestamp == nil && p.Namespace == q.pod.Namespace && s.selector.Matches(labels.Set(p.Labels)) {
-			total++
-		}
+	if s.tally == nil {
+		s.tally = q.c.tally(q.pod.Namespace, s.selector)
 	}
-	return total
+	if s.tally.nodes[n.index] != n { // a node as it would be
+		return s.tally.count(n)
+	}
+	return s.tally.on[n.index]
 }
 
 func hasKeys(n *node, list []spread) bool {
