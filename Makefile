@@ -68,6 +68,7 @@ test-full: test ## test, then what takes long: all rounds with the race detector
 	SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m -run TestFullHosts ./packaging/testbed/bed
 	SHOAL_FULL_HOST=1 SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m -run "TestUnderMemoryPressure|TestTheStaticPolicy" ./packaging/testbed/enforce
 	$(ON_BED) -count 1 -timeout 30m ./packaging/testbed/chaos -run TestStorm -kills 200
+	SHOAL_TESTBED_FULL=1 $(ON_BED) -count 1 -timeout 60m ./packaging/testbed/fleet
 	$(ON_BED) -count 1 -timeout 30m ./packaging/testbed/chaos -run FleetStorm -for 10m -shoald.race
 
 FOR ?= 30m

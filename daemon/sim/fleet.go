@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	v1 "k8s.io/api/core/v1"
@@ -36,7 +37,7 @@ type fleet struct {
 	nodes []*node
 	plain []*gossip.Gossip // members that are nothing but that, after the nodes
 
-	started func(n *node, p *v1.Pod) // a host begins to run a pod
+	started atomic.Pointer[func(n *node, p *v1.Pod)] // told when a host begins to run a pod
 }
 
 // node is one of them, with what outlives its daemon.
@@ -56,9 +57,15 @@ func address(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 10<<24+uint32(i)+1)))
 }
 
+// tell has f called when a host begins to run a pod, in place of another.
+func (f *fleet) tell(of func(*node, *v1.Pod)) { f.started.Store(&of) }
+
+func nobody(*node, *v1.Pod) {}
+
 // newFleet makes nodes that do not run yet. Their files lie below dir.
 func newFleet(ctx context.Context, dir string, nodes int, network *memnet.Network) (*fleet, error) {
-	f := &fleet{ctx: ctx, net: network, dir: dir, key: cluster.NewKey(), log: slog.New(slog.DiscardHandler), started: func(*node, *v1.Pod) {}}
+	f := &fleet{ctx: ctx, net: network, dir: dir, key: cluster.NewKey(), log: slog.New(slog.DiscardHandler)}
+	f.tell(nobody)
 	for i := range nodes {
 		n := &node{name: fmt.Sprintf("n%04d", i), at: address(i), root: filepath.Join(dir, fmt.Sprint(i)), disk: new(daemon.Memory)}
 		if err := os.MkdirAll(filepath.Join(n.root, "etc/shoal/manifests"), 0o755); err != nil {
@@ -105,7 +112,7 @@ func (f *fleet) start(n *node, found []*v1.Pod) error {
 				},
 			},
 		},
-		Disk: n.disk, Found: found, Started: func(p *v1.Pod) { f.started(n, p) },
+		Disk: n.disk, Found: found, Started: func(p *v1.Pod) { (*f.started.Load())(n, p) },
 		Allocatable: v1.ResourceList{
 			v1.ResourceCPU: resource.MustParse("16"), v1.ResourceMemory: resource.MustParse("64Gi"), v1.ResourcePods: resource.MustParse("110"),
 		},

@@ -124,11 +124,11 @@ func bound(f *fleet, times int) (samples, error) {
 		from := f.nodes[(i*5+1)%len(f.nodes)]
 		name := fmt.Sprintf("one%d", i)
 		runs := make(chan *node, 1)
-		f.started = func(n *node, p *v1.Pod) {
+		f.tell(func(n *node, p *v1.Pod) {
 			if p.Name == name {
 				runs <- n
 			}
-		}
+		})
 		begun := time.Now()
 		if err := f.write(from, name+".yaml", podText(name)); err != nil {
 			return nil, err
@@ -141,7 +141,7 @@ func bound(f *fleet, times int) (samples, error) {
 		case <-time.After(time.Minute):
 			return took, fmt.Errorf("pod %s runs nowhere: %w", name, errLate)
 		}
-		f.started = func(*node, *v1.Pod) {}
+		f.tell(nobody)
 		time.Sleep(5*time.Second + 137*time.Millisecond)
 	}
 	return took, nil
@@ -213,14 +213,14 @@ func place(f *fleet, pods int) (samples, error) {
 	var took samples
 	all := make(chan struct{})
 	begun := time.Now()
-	f.started = func(*node, *v1.Pod) {
+	f.tell(func(*node, *v1.Pod) {
 		mu.Lock()
 		defer mu.Unlock()
 		if took = append(took, time.Since(begun)); len(took) == pods {
 			close(all)
 		}
-	}
-	defer func() { f.started = func(*node, *v1.Pod) {} }()
+	})
+	defer f.tell(nobody)
 	for i := range deployments {
 		name := fmt.Sprintf("many%d", i)
 		replicas := pods/deployments + min(1, max(0, pods%deployments-i))
@@ -259,11 +259,11 @@ func failover(f *fleet, label string, times int) (samples, error) {
 			continue
 		}
 		again := make(chan struct{}, len(before))
-		f.started = func(_ *node, p *v1.Pod) {
+		f.tell(func(_ *node, p *v1.Pod) {
 			if p.Labels["of"] == label {
 				again <- struct{}{}
 			}
-		}
+		})
 		begun := time.Now()
 		f.net.PowerOff(n.at) // what it does from here on nobody sees
 		patience := time.After(2 * time.Minute)
@@ -275,7 +275,7 @@ func failover(f *fleet, label string, times int) (samples, error) {
 			}
 		}
 		took = append(took, time.Since(begun))
-		f.started = func(*node, *v1.Pod) {}
+		f.tell(nobody)
 		n.Stop()
 		n.Hostless = nil
 		time.Sleep(30 * time.Second)

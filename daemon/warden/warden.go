@@ -114,12 +114,12 @@ func (w *Warden) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	all.Go(func() { stop(w.serve(ctx, server)) })
-	all.Go(func() { w.follow(ctx) })
 	w.gateErr = w.config.Slice.Prepare()
 	if w.gateErr != nil {
 		w.config.Log.Error("exclusive pods can't run on this host; as a witness it serves", "err", w.gateErr)
 	}
+	all.Go(func() { stop(w.serve(ctx, server)) })
+	all.Go(func() { w.follow(ctx) })
 	if w.config.Ready != nil {
 		w.config.Ready()
 	}

@@ -32,6 +32,13 @@ var shared struct {
 	bed *bed.Bed
 }
 
+// long leaves a test to make test-full.
+func long(t *testing.T) {
+	if os.Getenv("SHOAL_TESTBED_FULL") == "" {
+		t.Skip("takes minutes: make test-full sets SHOAL_TESTBED_FULL=1")
+	}
+}
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()

@@ -55,6 +55,7 @@ func (p planned) moves() (names []string) {
 // TestAPlanComesTrue: what is said of the loss of a host changes nothing, and is
 // what becomes of it when its power is cut.
 func TestAPlanComesTrue(t *testing.T) {
+	long(t)
 	c := three(t)
 	c.drop("n1", "crowd.yaml", crowd("crowd", 6))
 	c.drop("n1", "bound.yaml", pinned("bound", "n3"))
@@ -102,6 +103,7 @@ const rotateAndDie = `n=0; shoal key rotate "$2" 2>&1 | while read -r line; do
 // TestAnotherKeyWithNoDowntime: all hosts go over to another key while clients
 // write on all of them and pods run, and the daemon that leads is killed amid it.
 func TestAnotherKeyWithNoDowntime(t *testing.T) {
+	long(t)
 	c := three(t)
 	c.drop("n1", "pod.yaml", pinned("calm", "n2"))
 	c.drop("n1", "secret.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: word}\nstringData: {word: hush}\n")

@@ -94,6 +94,7 @@ while [ ! -e /run/stream.open ]; do sleep 0.1; done`, stream, c.podIP("n1"))
 }
 
 func TestANodeThatLosesItsRangeMovesItsPods(t *testing.T) {
+	long(t)
 	c := three(t)
 	hosts := []string{"n1", "n2", "n3"}
 	for _, h := range hosts {

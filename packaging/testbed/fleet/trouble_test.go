@@ -9,6 +9,7 @@ import (
 // TestAHostIsTheSameAfterADeadNetworkANewAddressAndACopy: it boots and runs what it is to run with nobody in reach, is found at
 // another address, and keeps its pods to itself when a copy of its disk boots beside it.
 func TestAHostIsTheSameAfterADeadNetworkANewAddressAndACopy(t *testing.T) {
+	long(t)
 	c := three(t)
 	const running = "shoal get pod kept -o jsonpath='{.status.phase}'"
 	c.show([]string{"n3"}, "False", `shoal get node n3 -o jsonpath='{.status.conditions[?(@.type=="DiskPressure")].status}'`)
@@ -68,6 +69,7 @@ readdress`
 
 // TestOneOfTwoHostsRunsAllWhenTheOtherLosesPower: of two, one is half.
 func TestOneOfTwoHostsRunsAllWhenTheOtherLosesPower(t *testing.T) {
+	long(t)
 	needs(t)
 	c := newBed(t, bed.Config{Hosts: 2})
 	hosts := c.HostNames()

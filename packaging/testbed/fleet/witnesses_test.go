@@ -82,6 +82,7 @@ func epochs(r tenure.Report) map[string]tenure.NodeLease {
 }
 
 func TestLeasesOutliveTheDaemonsAndTheWitnessesLeader(t *testing.T) {
+	long(t)
 	c, hosts := witnesses(t, 3, "")
 	before := c.seats("n1", hosts...)
 
@@ -143,6 +144,7 @@ func TestLeasesOutliveTheDaemonsAndTheWitnessesLeader(t *testing.T) {
 }
 
 func TestAHostThatIsAWitnessAloneCompletesTwo(t *testing.T) {
+	long(t)
 	c, hosts := witnesses(t, 3, "only_witness = true\n")
 	c.until("n1", `shoal get node n3 -o jsonpath='{.spec.taints[*].key} {.status.allocatable.pods}' | grep "shoal.io/only-witness" | grep -q " 0$"`)
 	before := epochs(c.seats("n1", hosts...))
