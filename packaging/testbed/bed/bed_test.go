@@ -205,11 +205,15 @@ func testTrouble(t *testing.T, b *Bed) {
 	if !hears("n1", "n3") || !hears("n3", "n2") {
 		t.Error("others are disturbed too")
 	}
+	if err := b.Disturb(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Each knows where the other is before packets get lost: ARP's would as well.
+	eventually(t, "undisturbed", func() bool { return hears("n2", "n1") && hears("n1", "n2") })
 	if err := b.Disturb(t.Context(), Trouble{[]string{"n1", "n2"}, []string{"n1", "n2"}, 50}); err != nil {
 		t.Fatal(err)
 	}
-	r, err := b.Host("n1").Exec(t.Context(), nil, "ping", "-q", "-c200", "-i0.04", "-W1", // long enough for ARP, whose packets get lost as well
-		b.Host("n2").Addr().String())
+	r, err := b.Host("n1").Exec(t.Context(), nil, "ping", "-q", "-c100", "-i0.01", "-W1", b.Host("n2").Addr().String())
 	if err != nil || !strings.Contains(r.Stdout, "% packet loss") || strings.Contains(r.Stdout, " 0% packet loss") || strings.Contains(r.Stdout, " 100% packet loss") {
 		t.Errorf("of half the packets: %v %s", err, r.Stdout)
 	}
