@@ -369,6 +369,7 @@ func (d *Daemon) watchMembers(ctx context.Context, g *gossip.Gossip, stop contex
 		if err := d.do(ctx, d.lookAround); err != nil {
 			return
 		}
+		d.dropForgotten(g)
 		if now := d.tags(); !sameTags(now, said) {
 			if err := g.SetTags(now); err != nil {
 				d.Log.Error("the others don't hear how this host is", "err", err)

@@ -311,6 +311,20 @@ func (d *Daemon) honour() {
 	d.records.Honour(all)
 }
 
+// dropForgotten takes forgotten nodes out of gossip's list too. Whoever forgets
+// one tells the others so by gossip, once: who was cut off then, or lost the
+// packet, hears of it in the records.
+func (d *Daemon) dropForgotten(g *gossip.Gossip) {
+	for _, m := range g.Members() {
+		if m.Status != gossip.Failed && m.Status != gossip.Left || !d.records.Forgotten(m.Name) {
+			continue
+		}
+		if err := g.ForceLeave(m.Name); err != nil {
+			d.Log.Debug("a forgotten node stays in gossip's list for a while", "node", m.Name, "err", err)
+		}
+	}
+}
+
 // statusCluster is the cluster at a glance, nil for a host that is alone.
 func (d *Daemon) statusCluster() *api.StatusCluster {
 	if !d.fleet.wanted {

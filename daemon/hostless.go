@@ -235,6 +235,9 @@ func (h *Hostless) Records(f func(map[string]*record.Record)) { h.d.records.Read
 // Gossip is the daemon's membership, nil while it is not a member.
 func (h *Hostless) Gossip() *gossip.Gossip { return h.d.fleet.gossip.Load() }
 
+// Forget has the whole cluster forget a node, as `shoal node forget` does.
+func (h *Hostless) Forget(ctx context.Context, node string) error { return h.d.ForgetMember(ctx, node) }
+
 // Members is who is there to the daemon's decisions. Call it in Do.
 func (h *Hostless) Members() []steward.Member { return h.d.members() }
 

@@ -48,6 +48,14 @@ func (s *Set) comeBack(upTo uint64) {
 	s.config.Store.Save(s.own.Since(0))
 }
 
+// Forgotten says whether a node is to be forgotten, and was: nothing newer of it is known.
+func (s *Set) Forgotten(node string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, is := s.forgotten[node]
+	return is && s.records[node] == nil && node != s.config.Node
+}
+
 // drop forgets one node.
 func (s *Set) drop(node string) {
 	var names []record.Name

@@ -4,13 +4,16 @@ import (
 	"context"
 	"encoding/xml"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/shoal-project/shoal/daemon/cluster"
+	"github.com/shoal-project/shoal/daemon/gossip"
 	"github.com/shoal-project/shoal/daemon/gossip/memnet"
+	"github.com/shoal-project/shoal/daemon/steward"
 )
 
 // virtual runs a test of a fleet in virtual time, from today on.
@@ -96,6 +99,43 @@ func TestLossAndASilentHostMoveNoPods(t *testing.T) {
 		})
 		if err != nil || lost.Failed == 0 || lost.Moved == 0 {
 			t.Errorf("a host that is silent for a minute, which must show: %s, %v", lost, err)
+		}
+	})
+}
+
+// TestWhoWasCutOffForgetsANodeToo: the word of gossip goes round once.
+func TestWhoWasCutOffForgetsANodeToo(t *testing.T) {
+	virtual(t, 4, func(t *testing.T, f *fleet) {
+		meet(t, f)
+		lost, away := f.nodes[3], f.nodes[2]
+		lists := func(n *node) bool {
+			return slices.ContainsFunc(n.Gossip().Members(), func(m gossip.Member) bool { return m.Name == lost.name })
+		}
+		f.net.PowerOff(lost.at)
+		lost.Stop()
+		lost.Hostless = nil
+		for _, n := range f.up() {
+			if _, err := until("it is lost", time.Minute, func() bool {
+				gone := false
+				_ = n.Do(f.ctx, func() {
+					gone = slices.ContainsFunc(n.Members(), func(m steward.Member) bool { return m.Name == lost.name && !m.Alive })
+				})
+				return gone
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.net.PowerOff(away.at)
+		if err := f.nodes[0].Forget(f.ctx, lost.name); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Second)
+		if lists(f.nodes[1]) || !lists(away) {
+			t.Fatalf("who is there lists it: %v; who is cut off: %v", lists(f.nodes[1]), lists(away))
+		}
+		f.net.PowerOn(away.at)
+		if _, err := until("all have forgotten it", 2*time.Minute, func() bool { return !slices.ContainsFunc(f.up(), lists) }); err != nil {
+			t.Error(err)
 		}
 	})
 }
