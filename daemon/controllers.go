@@ -185,6 +185,7 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 		Former: func(key manifests.Key) []types.UID { return d.declarations.former[key] },
 		Gone:   d.isGone,
 		Bound:  d.isDeclaredThere,
+		Back:   d.nodes.back,
 		Admit: func(p *v1.Pod) error {
 			if why := d.lacksAccount(p); why != "" {
 				return forbidden(podKey(p), why)

@@ -201,6 +201,15 @@ func (s sight) life(started time.Time) []nodelife.Node {
 	return list
 }
 
+// back is since when a node's host is in sight, zero while it is not.
+func (n *nodes) back(name string) (since time.Time) {
+	i := slices.IndexFunc(n.members, func(m nodelife.Node) bool { return m.Name == name && m.State == nodelife.Alive })
+	if i >= 0 {
+		since = n.members[i].Since
+	}
+	return since
+}
+
 // lookAtNodes decides what becomes of nodes that are lost, when something has
 // changed or is due. A host by itself has nothing to look at.
 func (d *Daemon) lookAtNodes() {

@@ -348,3 +348,26 @@ func TestPreemptionMakesRoomAndNoMore(t *testing.T) {
 		t.Error("nothing was ever preempted")
 	}
 }
+
+// TestTiesAreSharedOutEvenly: the names of hosts often differ in one byte alone.
+func TestTiesAreSharedOutEvenly(t *testing.T) {
+	const pods = 4000
+	for _, format := range []string{"n%d", "web-%02d", "edge-berlin-%d.example.org"} {
+		var list []Score
+		for i := range 4 {
+			list = append(list, Score{Node: fmt.Sprintf(format, i+1)})
+		}
+		won := make(map[string]int)
+		for i := range pods {
+			p := &v1.Pod{}
+			p.UID = uid(fmt.Sprintf("%08x-0000-4000-8000-000000000000", i))
+			won[best(p, list)]++
+		}
+		for _, s := range list {
+			// Six standard deviations of a fair draw.
+			if n := won[s.Node]; n < pods/4-165 || n > pods/4+165 {
+				t.Errorf("%s won %d of %d ties among 4 nodes", s.Node, n, pods)
+			}
+		}
+	}
+}

@@ -126,7 +126,12 @@ func mix(h uint64, text string) uint64 {
 	for i := range len(text) {
 		h = (h ^ uint64(text[i])) * prime
 	}
-	return h ^ h>>32
+	// Names often differ in their last byte alone, which FNV leaves in the lowest
+	// bits: the finalizer of MurmurHash3 spreads it over all, or one node would win
+	// most ties.
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
 }
 
 // Message is why the pod is nowhere, as the scheduler says it (FitError in

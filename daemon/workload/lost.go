@@ -52,6 +52,38 @@ func (c Cluster) node(p *v1.Pod) *v1.Node {
 	return o.(*v1.Node)
 }
 
+// backFor is how long it may take until it is taken back that a node which is in
+// sight again is unreachable. What says so for longer counts: another part of
+// the cluster may not see that host.
+const backFor = 10 * time.Second
+
+// spared says whether the host of an unreachable node is in sight again, since
+// when, and until when that counts: it drives nobody out who was still there then.
+func (c Cluster) spared(node *v1.Node) (since, until time.Time, is bool) {
+	if c.Back == nil || !Unreachable(node) {
+		return since, until, false
+	}
+	if since = c.Back(node.Name); since.IsZero() {
+		return since, until, false
+	}
+	until = since.Add(backFor)
+	return since, until, c.Now.Before(until)
+}
+
+// givenUp is GivenUp of pods whose nodes may be back.
+func (c Cluster) givenUp(p *v1.Pod) (is bool, later time.Time) {
+	node := c.node(p)
+	if is, later = GivenUp(p, node, c.Now); !is && later.IsZero() {
+		return is, later
+	}
+	if since, until, spared := c.spared(node); spared {
+		if at, _ := DrivenOutAt(p, node.Spec.Taints); !at.Before(since) {
+			return false, until
+		}
+	}
+	return is, later
+}
+
 // replicated says whether a pod is one of a replica set's.
 func replicated(p *v1.Pod) bool {
 	ref := metav1.GetControllerOf(p)
@@ -65,7 +97,7 @@ func (c Cluster) withoutGivenUp(out *Outcome, rs *apps.ReplicaSet, pods []*v1.Po
 		return pods
 	}
 	return slices.DeleteFunc(pods, func(p *v1.Pod) bool {
-		is, later := GivenUp(p, c.node(p), c.Now)
+		is, later := c.givenUp(p)
 		if !later.IsZero() {
 			out.again(later)
 		}

@@ -51,6 +51,9 @@ type Cluster struct {
 	Admit  func(*v1.Pod) error // fills in what a new pod has from other objects, or says why it may not be; nil admits all
 	Gone   func(*v1.Pod) bool  // nothing of that pod is left on its host, or no host has it
 	Bound  func(*v1.Pod) bool  // whoever declared that pod named its node; nil: of none
+	// Back is since when the host of a node is in sight (again), whatever the
+	// node's taints still say; zero: it is not. Nil: none is.
+	Back func(node string) time.Time
 }
 
 // Change is an object's new state. A pod that is deleted gets its

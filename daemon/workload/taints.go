@@ -17,7 +17,8 @@ import (
 // or has tolerated it for as long as it wanted to (upstream's taint eviction
 // controller). A static pod is its host's own: it stays. Of a node that nobody
 // hears of, no pod is ended that a replica set replaces (see GivenUp), nor one
-// that is to be on that node and on no other. A pod of a node that is no more is
+// that is to be on that node and on no other; nor any once its host is in sight
+// again. A pod of a node that is no more is
 // ended (upstream's pod garbage collector).
 func (c Cluster) evictByTaints(p *v1.Pod) (out Outcome) {
 	if p.Spec.NodeName == "" {
@@ -32,6 +33,10 @@ func (c Cluster) evictByTaints(p *v1.Pod) (out Outcome) {
 		return out
 	}
 	if Unreachable(node) && (bound || replicated(p)) {
+		return out
+	}
+	if _, until, spared := c.spared(node); spared {
+		out.again(until)
 		return out
 	}
 	at, goes := DrivenOutAt(p, node.Spec.Taints)
