@@ -574,8 +574,6 @@ func (d *Daemon) fold(keys []manifests.Key) {
 			d.agent.Look(c.Key.Namespace)
 		case "RuntimeClass":
 			d.agent.Look("")
-		case "Pod":
-			d.host.podsChanged()
 		}
 	}
 	if len(again) > 0 {

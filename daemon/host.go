@@ -62,7 +62,6 @@ type host struct {
 	capacity  v1.ResourceList
 	reserved  atomic.Int64 // processors that pods can't request
 	logins    *credential.Source
-	dirtyZone chan struct{}  // holds one: pods' addresses may have changed
 	dirtyQoS  chan []*v1.Pod // holds one: the newest list of pods
 	dirtyCPUs chan struct{}  // holds one: who holds which processors has changed
 
@@ -79,7 +78,7 @@ type host struct {
 // openHost opens everything that a pod needs. What a pod can do without is an
 // error only for the pods that need it.
 func openHost(ctx context.Context, d *Daemon) (*host, error) {
-	h := &host{d: d, network: newNetwork(), ways: newWays(), dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1), dirtyCPUs: make(chan struct{}, 1)}
+	h := &host{d: d, network: newNetwork(), ways: newWays(), dirtyQoS: make(chan []*v1.Pod, 1), dirtyCPUs: make(chan struct{}, 1)}
 	var err error
 	if h.scopes, h.note, err = scope.Open(ctx, scope.Options{}, d.Log); err != nil {
 		return nil, err
@@ -416,14 +415,6 @@ func (h *host) upstreams() []netip.AddrPort {
 	return list
 }
 
-// podsChanged has the DNS zone built again.
-func (h *host) podsChanged() {
-	select {
-	case h.dirtyZone <- struct{}{}:
-	default:
-	}
-}
-
 // podsDecided has the QoS classes' slices follow the pods.
 func (h *host) podsDecided(pods []*v1.Pod) {
 	select {
@@ -433,81 +424,12 @@ func (h *host) podsDecided(pods []*v1.Pod) {
 	h.dirtyQoS <- pods
 }
 
-// zonePause is the least time from one zone to the next: making it takes longer
-// the more pods there are.
-const zonePause = 50 * time.Millisecond
-
-// serveDNS answers pods' questions, from the view, until ctx ends. They ask the
-// pod network's addresses: without it there is nobody to answer.
-func (h *host) serveDNS(ctx context.Context) {
-	select {
-	case <-h.network.opened:
-	case <-ctx.Done():
-		return
-	}
-	servers := []*dnsd.Server{h.newDNS(ctx)}
-	for {
-		zone := h.zone()
-		for _, server := range servers {
-			server.SetZone(zone)
-		}
-		select { // many pods at once change it many times
-		case <-time.After(zonePause):
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-h.dirtyZone:
-		case <-h.ways.moved: // the former one goes on, for pods that have its address
-			servers = append(servers, h.newDNS(ctx))
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// newDNS is a server at the pod network's addresses of now.
-func (h *host) newDNS(ctx context.Context) *dnsd.Server {
-	server := dnsd.New(h.dnsConfig(), h.d.Log)
-	h.dns.Store(server)
-	go func() {
-		if err := server.Serve(ctx); err != nil {
-			h.d.Log.Error("DNS ended", "err", err)
-		}
-	}()
-	return server
-}
-
 // podRanges are where this host's pods have their addresses from.
 func (h *host) podRanges() []netip.Prefix {
 	if n := h.network.now(); n != nil {
 		return n.Ranges()
 	}
 	return slices.Clone(h.d.Config.Network.PodCIDRs)
-}
-
-func (h *host) zone() dnsd.Zone {
-	c := dnsd.Cluster{Domain: h.d.Config.Domain, PodCIDRs: h.d.Config.Network.ClusterCIDRs, Nameservers: h.nameservers()}
-	objects, _ := h.d.view.List(podKind, "")
-	for _, o := range objects {
-		p := o.(*v1.Pod)
-		if p.Status.Phase == v1.PodSucceeded || p.Status.Phase == v1.PodFailed {
-			continue // its addresses may be another's by now
-		}
-		entry := dnsd.Pod{
-			Namespace: p.Namespace, Name: p.Name, Hostname: p.Spec.Hostname, Subdomain: p.Spec.Subdomain,
-			HostNetwork: p.Spec.HostNetwork,
-		}
-		for _, ip := range p.Status.PodIPs {
-			if a, err := netip.ParseAddr(ip.IP); err == nil {
-				entry.Addrs = append(entry.Addrs, a)
-			}
-		}
-		if len(entry.Addrs) > 0 {
-			c.Pods = append(c.Pods, entry)
-		}
-	}
-	return dnsd.Build(c)
 }
 
 // running is the running side of pods for the API.

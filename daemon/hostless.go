@@ -84,7 +84,7 @@ func StartHostless(ctx context.Context, o HostlessOptions) (*Hostless, error) {
 // reaches the agent.
 func (d *Daemon) goBare() {
 	d.tokens = &tokens{}
-	d.host = &host{d: d, network: newNetwork(), ways: newWays(), dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1)}
+	d.host = &host{d: d, network: newNetwork(), ways: newWays(), dirtyQoS: make(chan []*v1.Pod, 1)}
 	d.pressure.Store(&nodePressure{})
 	d.agent = agent.New(context.Background(), agent.Config{Logger: slog.New(slog.DiscardHandler), Node: func() pod.Node { return pod.Node{Name: "-"} }})
 }

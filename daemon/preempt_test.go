@@ -26,7 +26,7 @@ func TestThoseWhoDecideAboutVictimsHearOfItThroughThePodsStatus(t *testing.T) {
 	h := openHosts(t, "n1", "n2")
 	n1, n2 := h.nodes[0], h.nodes[1]
 	for _, f := range h.nodes {
-		f.host = &host{dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1)}
+		f.host = &host{dirtyQoS: make(chan []*v1.Pod, 1)}
 		f.agent = agent.New(t.Context(), agent.Config{Logger: f.Log, Node: func() pod.Node { return pod.Node{Name: "nobody"} }}) // nothing runs
 		f.stewards.follow([]steward.Member{{Name: "n1", Alive: true, Ready: true}, {Name: "n2", Alive: true, Ready: true}})
 	}

@@ -25,7 +25,7 @@ const (
 // none of the class's business.
 func TestAPodWithoutItsRuntimeClassWaitsForIt(t *testing.T) {
 	f := openFiles(t, t.TempDir(), "n1")
-	f.host = &host{d: f.Daemon, dirtyZone: make(chan struct{}, 1), dirtyQoS: make(chan []*v1.Pod, 1)}
+	f.host = &host{d: f.Daemon, dirtyQoS: make(chan []*v1.Pod, 1)}
 	f.declared, f.gone = make(map[manifests.Key]*v1.Pod), make(map[types.UID]bool)
 	f.agent = agent.New(t.Context(), agent.Config{Logger: f.Log, Node: func() pod.Node { return pod.Node{Name: "n1"} }})
 	key := manifests.Key{Kind: "Pod", Namespace: "default", Name: "p"}

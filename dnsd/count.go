@@ -14,6 +14,7 @@ type Query struct{ Source, Code string }
 const (
 	fromZone    = "zone"    // the cluster's own names
 	fromForward = "forward" // the host's resolvers, or what they said before
+	fromSearch  = "search"  // a name further on in a pod's search list, the zone's or forwarded
 	fromNobody  = "refused" // it was not a question, or not one for us
 )
 

@@ -23,6 +23,9 @@ func init() { runtime.LockOSThread() } // Pdeathsig follows the thread
 // TestMain runs the tests in a network namespace of their own, where port 53 is
 // free and any address can be had.
 func TestMain(m *testing.M) {
+	if args := os.Getenv(goResolver); args != "" {
+		os.Exit(lookUp(args))
+	}
 	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}

@@ -42,6 +42,7 @@ type Server struct {
 	forward     *forwarder
 	questions   *limit
 	connections *limit
+	turn        atomic.Uint32 // which of several addresses comes first
 	tally       tally
 }
 
@@ -63,8 +64,9 @@ func New(cfg Config, log *slog.Logger) *Server {
 	return s
 }
 
-// SetZone makes z what the server answers from.
-func (s *Server) SetZone(z Zone) { s.zone.Store(&z) }
+// SetZone makes z what the server answers from. Later changes of z count at
+// once.
+func (s *Server) SetZone(z *Zone) { s.zone.Store(z) }
 
 // Serve answers until ctx ends and returns nil then. An address that another
 // program holds is tried again each second; that is logged once.
@@ -182,8 +184,13 @@ func (s *Server) reply(ctx context.Context, client netip.Addr, req *dns.Msg) (m 
 	if q.Qclass != dns.ClassINET || isMeta(q.Qtype) {
 		return rcode(dns.RcodeRefused), fromNobody
 	}
+	return s.complete(ctx, client, req)
+}
+
+// look answers q, which need not be what req asks, as it stands.
+func (s *Server) look(ctx context.Context, client netip.Addr, req *dns.Msg, q dns.Question) (m *dns.Msg, source string) {
 	if m, ok := s.zone.Load().Answer(q); ok {
-		return m, fromZone
+		return s.follow(ctx, client, req, q, m), fromZone
 	}
 	if q.Qtype == dns.TypeANY {
 		return &dns.Msg{Answer: []dns.RR{minimalANY(q.Name)}}, fromNobody
@@ -191,11 +198,46 @@ func (s *Server) reply(ctx context.Context, client netip.Addr, req *dns.Msg) (m 
 	if !req.RecursionDesired {
 		return rcode(dns.RcodeRefused), fromNobody
 	}
-	return s.recurse(ctx, client, req), fromForward
+	return s.recurse(ctx, client, req, q), fromForward
 }
 
-func (s *Server) recurse(ctx context.Context, client netip.Addr, req *dns.Msg) *dns.Msg {
-	q := req.Question[0]
+// follow adds to the zone's answer what its last CNAME record leads to, where
+// that is a name elsewhere, and gives several addresses in turn the first place.
+func (s *Server) follow(ctx context.Context, client netip.Addr, req *dns.Msg, q dns.Question, m *dns.Msg) *dns.Msg {
+	s.rotate(m.Answer)
+	if len(m.Answer) == 0 || q.Qtype == dns.TypeCNAME || m.Rcode != dns.RcodeSuccess || !req.RecursionDesired {
+		return m
+	}
+	last, ok := m.Answer[len(m.Answer)-1].(*dns.CNAME)
+	if !ok || s.zone.Load().has(last.Target) {
+		return m
+	}
+	q.Name = last.Target
+	there := s.recurse(ctx, client, req, q)
+	if there.Rcode != dns.RcodeSuccess && there.Rcode != dns.RcodeNameError {
+		return there
+	}
+	there.Answer = append(m.Answer, there.Answer...)
+	there.AuthenticatedData = false
+	return there
+}
+
+// rotate turns the addresses at the end of an answer, since many clients take
+// the first alone.
+func (s *Server) rotate(answer []dns.RR) {
+	from := slices.IndexFunc(answer, func(rr dns.RR) bool {
+		t := rr.Header().Rrtype
+		return t == dns.TypeA || t == dns.TypeAAAA
+	})
+	if from < 0 || len(answer)-from < 2 {
+		return
+	}
+	addrs := answer[from:]
+	n := int(s.turn.Add(1) % uint32(len(addrs)))
+	copy(addrs, append(slices.Clone(addrs[n:]), addrs[:n]...))
+}
+
+func (s *Server) recurse(ctx context.Context, client netip.Addr, req *dns.Msg, q dns.Question) *dns.Msg {
 	k := key{name: dns.CanonicalName(q.Name), qtype: q.Qtype, cd: req.CheckingDisabled}
 	if opt := req.IsEdns0(); opt != nil {
 		k.do = opt.Do()
@@ -253,6 +295,9 @@ func finish(m, req *dns.Msg, overUDP bool) {
 	}
 	if !overUDP {
 		size = dns.MaxMsgSize
+	}
+	if m.Len() > size {
+		m.Extra = slices.DeleteFunc(m.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT }) // no reason to ask again over TCP (RFC 2181, section 9)
 	}
 	m.Truncate(size)
 }

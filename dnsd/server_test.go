@@ -33,7 +33,7 @@ func startChanged(t testing.TB, change func(*Server), ups ...netip.AddrPort) *Se
 	t.Helper()
 	needNamespace(t)
 	at := []netip.AddrPort{listen, listen6}
-	s := New(Config{Domain: "cluster.local", Listen: at, Clients: testCluster().PodCIDRs,
+	s := New(Config{Domain: "cluster.local", Listen: at, Clients: testCluster().CIDRs,
 		Upstreams: func() []netip.AddrPort { return ups }}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	s.SetZone(Build(testCluster()))
 	change(s)
@@ -521,7 +521,7 @@ func FuzzQuery(f *testing.F) {
 		f.Add(b, true)
 		f.Add(b, false)
 	}
-	s := New(Config{Clients: testCluster().PodCIDRs}, slog.New(slog.DiscardHandler))
+	s := New(Config{Clients: testCluster().CIDRs}, slog.New(slog.DiscardHandler))
 	s.SetZone(Build(testCluster()))
 	pod, stranger := netip.MustParseAddr("10.244.7.2"), netip.MustParseAddr("192.0.2.99")
 	f.Fuzz(func(t *testing.T, b []byte, known bool) {
@@ -624,7 +624,7 @@ func BenchmarkServer(b *testing.B) {
 
 // BenchmarkReply is the server's own part of that: unpack, decide, pack.
 func BenchmarkReply(b *testing.B) {
-	s := New(Config{Clients: testCluster().PodCIDRs}, slog.New(slog.DiscardHandler))
+	s := New(Config{Clients: testCluster().CIDRs}, slog.New(slog.DiscardHandler))
 	s.SetZone(Build(testCluster()))
 	q := question("example.org.", dns.TypeA)
 	s.forward.cache.put(key{name: "example.org.", qtype: dns.TypeA}, addr(3600, "198.51.100.1")("", q), time.Now())

@@ -2,11 +2,11 @@ package dnsd
 
 import (
 	"fmt"
-	"hash/fnv"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
@@ -17,160 +17,68 @@ const (
 	ttl = 5
 	// dnsVersion is the specification's "dns-version" record.
 	dnsVersion = "1.1.0"
+	// maxChain is how many CNAME records are followed, as CoreDNS does.
+	maxChain = 8
 )
-
-// Pod is a pod that has addresses.
-type Pod struct {
-	Namespace   string
-	Name        string
-	Hostname    string // spec.hostname and subdomain name a pod below a headless
-	Subdomain   string // service only, so they have no effect without services
-	HostNetwork bool   // its addresses are the host's: no PTR
-	Addrs       []netip.Addr
-}
 
 // Cluster is all that a Zone is made of.
 type Cluster struct {
 	Domain      string         // as cluster.local
-	Pods        []Pod          // in any order
-	PodCIDRs    []netip.Prefix // their reverse names are answered here, never forwarded
+	CIDRs       []netip.Prefix // of pods and services; their reverse names are answered here, never forwarded
 	Nameservers []netip.Addr   // where pods reach the server
+	Pods        []Pod          // in any order
+	Services    []Service      // in any order
 }
 
-// Zone holds all names of a cluster, forward and reverse. The zero Zone holds
-// none. It never changes.
+// Zone holds all names of a cluster, forward and reverse. It changes by one pod
+// or one service at a time, in the time that this one's names take, and answers
+// without waiting for a change; one name's records are all old or all new. Make
+// one with Build.
 type Zone struct {
-	podSuffix string // ".pod.DOMAIN."
-	origins   map[string]*dns.SOA
-	names     map[string][]dns.RR // lower case, with closing dot; no records: an empty non-terminal
+	nameserver string          // ns.dns.DOMAIN.
+	podSuffix  string          // .pod.DOMAIN.
+	svcSuffix  string          // .svc.DOMAIN.
+	mailbox    string          // hostmaster.DOMAIN.
+	origins    map[string]bool // tops of zones; never changes
+	names      sync.Map        // string (lower case, closing dot) to *node
+	serial     atomic.Uint32
+
+	mu      sync.Mutex // held to change
+	sources map[sourceKey]source
+	sum     uint64 // of all records' hashes
+	walkers map[netip.Addr]map[sourceKey][]string
+
+	searches sync.Map // netip.Addr to []string, for clients whose resolver's search list is known
 }
 
 // Build makes the zone of a cluster.
-func Build(c Cluster) Zone {
+func Build(c Cluster) *Zone {
 	domain := dns.CanonicalName(c.Domain)
-	b := builder{Zone{
-		podSuffix: ".pod." + domain,
-		origins:   map[string]*dns.SOA{},
-		names:     map[string][]dns.RR{},
-	}}
-	for _, origin := range append(reverseZones(c.PodCIDRs), domain) {
-		b.origin(origin, "ns.dns."+domain, domain)
+	z := &Zone{
+		nameserver: "ns.dns." + domain, podSuffix: ".pod." + domain, svcSuffix: ".svc." + domain, mailbox: "hostmaster." + domain,
+		origins: map[string]bool{domain: true}, sources: make(map[sourceKey]source), walkers: make(map[netip.Addr]map[sourceKey][]string),
 	}
-	for _, a := range c.Nameservers {
-		b.address("ns.dns."+domain, a)
+	for _, origin := range reverseZones(c.CIDRs) {
+		z.origins[origin] = true
 	}
-	b.add(&dns.TXT{Hdr: header("dns-version."+domain, dns.TypeTXT), Txt: []string{dnsVersion}})
-	b.add(nil, "pod."+domain, "svc."+domain)
+	always := make(map[fact]int)
+	for origin := range z.origins {
+		always[fact{origin, record{rrtype: dns.TypeSOA}}] = 1
+		always[fact{origin, record{rrtype: dns.TypeNS, text: z.nameserver}}] = 1
+	}
+	always[fact{"dns-version." + domain, record{rrtype: dns.TypeTXT, text: dnsVersion}}] = 1
+	z.change(always)
+	for _, name := range []string{"pod." + domain, "svc." + domain} {
+		z.put(name, &node{}, &node{below: 1}) // they are there whatever is below them
+	}
+	z.SetNameservers(c.Nameservers)
 	for _, p := range c.Pods {
-		b.pod(p)
+		z.SetPod(p)
 	}
-	b.number()
-	return b.Zone
-}
-
-func header(name string, rrtype uint16) dns.RR_Header {
-	return dns.RR_Header{Name: name, Rrtype: rrtype, Class: dns.ClassINET, Ttl: ttl}
-}
-
-// builder is a Zone that still changes.
-type builder struct{ Zone }
-
-// origin adds the top of a zone.
-func (b *builder) origin(name, nameserver, domain string) {
-	soa := &dns.SOA{
-		Hdr: header(name, dns.TypeSOA), Ns: nameserver, Mbox: "hostmaster." + domain,
-		Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: ttl,
+	for _, s := range c.Services {
+		z.SetService(s)
 	}
-	b.origins[name] = soa
-	b.names[name] = append(b.names[name], soa, &dns.NS{Hdr: header(name, dns.TypeNS), Ns: nameserver})
-}
-
-// add enters rr, unless it is there, or empty names, with the names between
-// them and the top of their zone. Names that DNS cannot carry are left out.
-func (b *builder) add(rr dns.RR, empty ...string) {
-	if rr != nil {
-		name := rr.Header().Name
-		if _, ok := dns.IsDomainName(name); !ok || slices.ContainsFunc(b.names[name], func(o dns.RR) bool { return dns.IsDuplicate(o, rr) }) {
-			return
-		}
-		b.names[name] = append(b.names[name], rr)
-		empty = []string{name}
-	}
-	for _, name := range empty {
-		for b.origins[name] == nil && name != "." {
-			if _, known := b.names[name]; !known {
-				b.names[name] = nil
-			}
-			_, after, _ := strings.Cut(name, ".")
-			name = after
-			if name == "" {
-				break
-			}
-		}
-	}
-}
-
-func (b *builder) address(name string, a netip.Addr) {
-	if a.Is4() {
-		b.add(&dns.A{Hdr: header(name, dns.TypeA), A: a.AsSlice()})
-	} else {
-		b.add(&dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: a.AsSlice()})
-	}
-}
-
-// pod adds the names of one pod: its addresses in the specification's form, for
-// pods that exist only ("pods verified"), and Shoal's own form with the pod's
-// name. The latter yields where it reads as an address: that of another pod
-// could otherwise be claimed by choosing a name.
-func (b *builder) pod(p Pod) {
-	suffix := "." + strings.ToLower(p.Namespace) + b.podSuffix
-	byName := strings.ToLower(p.Name) + suffix
-	_, isAddr := parseLabel(p.Name)
-	_, fits := dns.IsDomainName(byName)
-	for _, a := range p.Addrs {
-		a = a.Unmap().WithZone("")
-		b.address(label(a)+suffix, a)
-		if isAddr || !fits {
-			continue
-		}
-		b.address(byName, a)
-		if ptr := reverseName(a); !p.HostNetwork && b.originOf(ptr) != nil {
-			b.add(&dns.PTR{Hdr: header(ptr, dns.TypePTR), Ptr: byName})
-		}
-	}
-}
-
-// number gives the SOA records a serial made of the content, so that equal
-// zones are equal.
-func (b *builder) number() {
-	h := fnv.New32a()
-	h.Write([]byte(b.String()))
-	for _, soa := range b.origins {
-		soa.Serial = h.Sum32()
-	}
-}
-
-// label is an address as the first label of a pod's name.
-func label(a netip.Addr) string {
-	return strings.NewReplacer(".", "-", ":", "-").Replace(a.String())
-}
-
-// parseLabel is the inverse of label, for any way to write the address.
-func parseLabel(s string) (netip.Addr, bool) {
-	for _, sep := range []string{".", ":"} {
-		if a, err := netip.ParseAddr(strings.ReplaceAll(s, "-", sep)); err == nil && strings.Contains(s, "-") {
-			return a.Unmap(), true
-		}
-	}
-	return netip.Addr{}, false
-}
-
-func reverseName(a netip.Addr) string {
-	name, err := dns.ReverseAddr(a.String())
-	if err != nil {
-		return "." // not an address
-	}
-	return name
+	return z
 }
 
 // reverseZones cuts prefixes at the labels of in-addr.arpa and ip6.arpa.
@@ -200,50 +108,129 @@ func reverseZones(prefixes []netip.Prefix) []string {
 	return out
 }
 
-// originOf gives the top of the zone that a name lies in, or nil. The name is in
+// originOf gives the top of the zone that a name lies in, or "". The name is in
 // lower case.
-func (z Zone) originOf(name string) *dns.SOA {
+func (z *Zone) originOf(name string) string {
 	for name != "" {
-		if soa := z.origins[name]; soa != nil {
-			return soa
+		if z.origins[name] {
+			return name
 		}
 		_, name, _ = strings.Cut(name, ".")
 	}
-	return nil
+	return ""
+}
+
+// has says whether a name is the cluster's to answer: one in its zones, or the
+// reverse name of an address elsewhere that a service leads to.
+func (z *Zone) has(name string) bool {
+	if z.originOf(name) != "" {
+		return true
+	}
+	_, ok := z.names.Load(name)
+	return ok
 }
 
 // Answer replies to a question about the cluster's names, with AA set, and with
 // the SOA record where there is no such name or no such record (RFC 2308). It
-// reports false for other names.
-func (z Zone) Answer(q dns.Question) (*dns.Msg, bool) {
+// reports false for other names. A CNAME record is followed as long as it leads
+// to names of the cluster.
+func (z *Zone) Answer(q dns.Question) (*dns.Msg, bool) {
 	name := dns.CanonicalName(q.Name)
-	soa := z.originOf(name)
-	if soa == nil {
+	if !z.has(name) {
 		return nil, false
 	}
 	m := &dns.Msg{MsgHdr: dns.MsgHdr{Authoritative: true}}
-	records, exists := z.names[z.canonical(name)]
-	for _, rr := range records {
-		if rr.Header().Rrtype == q.Qtype {
-			m.Answer = append(m.Answer, named(rr, q.Name))
+	if q.Qtype == dns.TypeANY {
+		z.answerANY(m, q.Name, name)
+		return m, true
+	}
+	for owner, steps := q.Name, 0; ; steps++ {
+		target := z.answerName(m, owner, name, q.Qtype)
+		if target == "" || !z.has(target) {
+			return m, true
+		}
+		if steps == maxChain {
+			return failure(dns.ExtendedErrorCodeOther, "too many CNAME records in a row"), true
+		}
+		owner, name = target, target
+	}
+}
+
+// answerName adds what one name has: its records, written as belonging to owner,
+// or its CNAME record, whose target it returns, or that it has none.
+func (z *Zone) answerName(m *dns.Msg, owner, name string, qtype uint16) (target string) {
+	n, exists := z.names.Load(z.canonical(name))
+	if !exists {
+		m.Rcode = dns.RcodeNameError
+		z.addSOA(m, name)
+		return ""
+	}
+	found := ofType(n.(*node).records, qtype)
+	if len(found) == 0 && qtype != dns.TypeCNAME {
+		for _, r := range ofType(n.(*node).records, dns.TypeCNAME) {
+			m.Answer = append(m.Answer, z.rr(owner, r.record))
+			return r.text
 		}
 	}
-	switch {
-	case exists && q.Qtype == dns.TypeANY:
-		m.Answer = []dns.RR{minimalANY(q.Name)}
-	case !exists:
-		m.Rcode = dns.RcodeNameError
-		m.Ns = []dns.RR{soa}
-	case len(m.Answer) == 0:
-		m.Ns = []dns.RR{soa}
+	for _, r := range found {
+		m.Answer = append(m.Answer, z.rr(owner, r.record))
+		if r.rrtype == dns.TypeSRV {
+			z.addTarget(m, r.text)
+		}
 	}
-	return m, true
+	if len(found) == 0 {
+		z.addSOA(m, name)
+	}
+	return ""
+}
+
+// addSOA says how long it may be believed that name has nothing. Names outside
+// the zones, of addresses elsewhere, have no such record.
+func (z *Zone) addSOA(m *dns.Msg, name string) {
+	if origin := z.originOf(name); origin != "" {
+		m.Ns = []dns.RR{z.soa(origin)}
+	}
+}
+
+// ofType are the records of a type. They are sorted by it, weak ones last.
+func ofType(records []counted, rrtype uint16) []counted {
+	from := slices.IndexFunc(records, func(r counted) bool { return r.rrtype == rrtype })
+	if from < 0 {
+		return nil
+	}
+	to := from
+	for to < len(records) && records[to].rrtype == rrtype && records[to].weak == records[from].weak {
+		to++
+	}
+	return records[from:to]
+}
+
+// addTarget adds the addresses of an SRV record's target, once.
+func (z *Zone) addTarget(m *dns.Msg, name string) {
+	if slices.ContainsFunc(m.Extra, func(rr dns.RR) bool { return rr.Header().Name == name }) {
+		return
+	}
+	for _, r := range z.at(name).records {
+		if r.rrtype == dns.TypeA || r.rrtype == dns.TypeAAAA {
+			m.Extra = append(m.Extra, z.rr(name, r.record))
+		}
+	}
+}
+
+// answerANY says whether there is such a name, and not what it has.
+func (z *Zone) answerANY(m *dns.Msg, owner, name string) {
+	if _, exists := z.names.Load(z.canonical(name)); !exists {
+		m.Rcode = dns.RcodeNameError
+		z.addSOA(m, name)
+		return
+	}
+	m.Answer = []dns.RR{minimalANY(owner)}
 }
 
 // canonical is the one way to write a pod's address of the many that IPv6 has.
-func (z Zone) canonical(name string) string {
+func (z *Zone) canonical(name string) string {
 	first, rest, _ := strings.Cut(name, ".")
-	if z.podSuffix == "" || !strings.HasSuffix(name, z.podSuffix) {
+	if !strings.HasSuffix(name, z.podSuffix) {
 		return name
 	}
 	if a, ok := parseLabel(first); ok {
@@ -252,25 +239,60 @@ func (z Zone) canonical(name string) string {
 	return name
 }
 
-// named is rr with the name spelt as the client did.
-func named(rr dns.RR, name string) dns.RR {
-	c := dns.Copy(rr)
-	c.Header().Name = name
-	return c
-}
-
 // minimalANY is RFC 8482's answer to ANY.
 func minimalANY(name string) dns.RR {
 	return &dns.HINFO{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: 3600}, Cpu: "RFC8482"}
 }
 
+func (z *Zone) soa(origin string) *dns.SOA {
+	return &dns.SOA{
+		Hdr: dns.RR_Header{Name: origin, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: ttl}, Ns: z.nameserver, Mbox: z.mailbox,
+		Serial: z.serial.Load(), Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: ttl,
+	}
+}
+
+// rr writes a record as belonging to owner.
+func (z *Zone) rr(owner string, r record) dns.RR {
+	h := dns.RR_Header{Name: owner, Rrtype: r.rrtype, Class: dns.ClassINET, Ttl: ttl}
+	switch r.rrtype {
+	case dns.TypeA:
+		return &dns.A{Hdr: h, A: r.addr.AsSlice()}
+	case dns.TypeAAAA:
+		return &dns.AAAA{Hdr: h, AAAA: r.addr.AsSlice()}
+	case dns.TypeCNAME:
+		return &dns.CNAME{Hdr: h, Target: r.text}
+	case dns.TypePTR:
+		return &dns.PTR{Hdr: h, Ptr: r.text}
+	case dns.TypeSRV:
+		// All alike: clients choose at random (RFC 2782).
+		return &dns.SRV{Hdr: h, Priority: 0, Weight: 100, Port: r.port, Target: r.text}
+	case dns.TypeNS:
+		return &dns.NS{Hdr: h, Ns: r.text}
+	case dns.TypeTXT:
+		return &dns.TXT{Hdr: h, Txt: []string{r.text}}
+	}
+	soa := z.soa(owner)
+	soa.Hdr = h
+	return soa
+}
+
 // String lists the zone one record a line, sorted; golden files hold this text.
-func (z Zone) String() string {
+func (z *Zone) String() string {
+	var names []string
+	z.names.Range(func(name, _ any) bool {
+		names = append(names, name.(string))
+		return true
+	})
+	slices.Sort(names)
 	var b strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(z.names)) {
+	for _, name := range names {
 		var lines []string
-		for _, rr := range z.names[name] {
-			lines = append(lines, strings.ReplaceAll(rr.String(), "\t", " "))
+		for _, r := range z.at(name).records {
+			line := strings.ReplaceAll(z.rr(name, r.record).String(), "\t", " ")
+			if r.weak {
+				line += " ; unless there is another"
+			}
+			lines = append(lines, line)
 		}
 		if len(lines) == 0 {
 			lines = []string{"; " + name + " has no records"}

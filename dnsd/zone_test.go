@@ -17,11 +17,11 @@ import (
 func testCluster() Cluster {
 	return Cluster{
 		Domain:      "cluster.local",
-		PodCIDRs:    []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24"), netip.MustParsePrefix("fd00:7::/64")},
+		CIDRs:       []netip.Prefix{netip.MustParsePrefix("10.244.7.0/24"), netip.MustParsePrefix("fd00:7::/64")},
 		Nameservers: []netip.Addr{netip.MustParseAddr("10.244.7.1"), netip.MustParseAddr("fd00:7::1")},
 		Pods: []Pod{
 			{Namespace: "default", Name: "web", Addrs: addrs("10.244.7.2", "fd00:7::2")},
-			{Namespace: "default", Name: "db.primary", Hostname: "db", Subdomain: "dbs", Addrs: addrs("10.244.7.3", "fd00:7::3")},
+			{Namespace: "default", Name: "db.primary", Addrs: addrs("10.244.7.3", "fd00:7::3")},
 			{Namespace: "kube-system", Name: "agent", HostNetwork: true, Addrs: addrs("192.0.2.1")},
 			{Namespace: "kube-system", Name: "proxy", HostNetwork: true, Addrs: addrs("192.0.2.1")},
 			{Namespace: "default", Name: "10-244-7-2", Addrs: addrs("10.244.7.66", "fd00:7::66")},
@@ -59,7 +59,7 @@ func TestAZoneDependsOnWhatIsInItOnly(t *testing.T) {
 	slices.Reverse(c.Pods)
 	want(t, "order of pods", Build(c).String(), before)
 	c.Pods = c.Pods[:len(c.Pods)-1]
-	if soa := func(z Zone) uint32 { return z.origins["cluster.local."].Serial }; soa(Build(c)) == soa(Build(testCluster())) {
+	if soa := func(z *Zone) uint32 { return z.soa("cluster.local.").Serial }; soa(Build(c)) == soa(Build(testCluster())) {
 		t.Error("the serial stays the same for another zone")
 	}
 }
@@ -121,19 +121,23 @@ func TestAnswersFromTheZone(t *testing.T) {
 		m, _ := z.Answer(dns.Question{Name: c.name, Qtype: c.qtype, Qclass: dns.ClassINET})
 		want(t, c.name+" "+dns.Type(c.qtype).String(), say(m), c.want)
 	}
-	if m, ok := (Zone{}).Answer(dns.Question{Name: "cluster.local.", Qtype: dns.TypeA}); ok {
+	if m, ok := (&Zone{}).Answer(dns.Question{Name: "cluster.local.", Qtype: dns.TypeA}); ok {
 		t.Errorf("the empty zone answers %v", m)
 	}
 }
 
 func TestAllThatAZoneHoldsFitsIntoAMessage(t *testing.T) {
-	for name, records := range Build(testCluster()).names {
-		m := question(name, dns.TypeANY)
-		m.Answer = records
+	z := Build(testCluster())
+	z.names.Range(func(name, n any) bool {
+		m := question(name.(string), dns.TypeANY)
+		for _, r := range n.(*node).records {
+			m.Answer = append(m.Answer, z.rr(name.(string), r.record))
+		}
 		if _, err := m.Pack(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
+		return true
+	})
 }
 
 func TestReverseZonesOfAnyPrefix(t *testing.T) {

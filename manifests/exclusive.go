@@ -7,9 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
-
-	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 )
 
 // AnnotationExclusive names, on a pod or a pod template, an identity: of the
@@ -30,30 +27,12 @@ func Identity(p *corev1.Pod) string {
 
 // exclusive says what is wrong with the identity that an object asks for.
 func exclusive(obj runtime.Object) field.ErrorList {
-	at := field.NewPath("spec", "template", "metadata")
-	switch o := obj.(type) {
-	case *corev1.Pod:
-		return identity(o.Annotations, field.NewPath("metadata"), true)
-	case *appsv1.Deployment:
-		return identity(o.Spec.Template.Annotations, at, false)
-	case *appsv1.ReplicaSet:
-		return identity(o.Spec.Template.Annotations, at, false)
-	case *appsv1.StatefulSet:
-		return identity(o.Spec.Template.Annotations, at, false)
-	case *appsv1.DaemonSet:
-		return identity(o.Spec.Template.Annotations, at, false)
-	case *batchv1.Job:
-		return identity(o.Spec.Template.Annotations, at, false)
-	case *batchv1.CronJob:
-		return identity(o.Spec.JobTemplate.Spec.Template.Annotations, field.NewPath("spec", "jobTemplate", "spec", "template", "metadata"), false)
-	case *corev1.PodTemplate:
-		return identity(o.Template.Annotations, field.NewPath("template", "metadata"), false)
-	case *corev1.ReplicationController:
-		if o.Spec.Template != nil {
-			return identity(o.Spec.Template.Annotations, at, false)
-		}
+	meta, at := podMetadata(obj)
+	if meta == nil {
+		return nil
 	}
-	return nil
+	_, named := obj.(*corev1.Pod)
+	return identity(meta.Annotations, at, named)
 }
 
 // identity checks the annotation among others. A template's pods have names that

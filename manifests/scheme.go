@@ -121,7 +121,7 @@ func Validate(obj runtime.Object) field.ErrorList {
 	if err != nil {
 		return field.ErrorList{field.InternalError(nil, err)}
 	}
-	errs := append(k.rules.create(in), exclusive(obj)...)
+	errs := append(k.rules.create(in), append(exclusive(obj), dnsSearch(obj)...)...)
 	if len(errs) == 0 {
 		// As rest.BeforeCreate does for every kind: some have no rule for names.
 		errs = apivalidation.ValidateObjectMetaAccessor(in.(metav1.Object), k.namespaced, path.ValidatePathSegmentName, field.NewPath("metadata"))
@@ -158,7 +158,7 @@ func ValidateUpdate(new, old runtime.Object) field.ErrorList {
 	m.SetGeneration(mOld.GetGeneration())
 	m.SetManagedFields(nil)
 	mOld.SetManagedFields(nil)
-	errs := append(k.rules.update(in, inOld), exclusiveUpdate(new, old)...)
+	errs := append(k.rules.update(in, inOld), append(exclusiveUpdate(new, old), dnsSearch(new)...)...)
 	if len(errs) == 0 {
 		errs = apivalidation.ValidateObjectMetaAccessorUpdate(m, mOld, field.NewPath("metadata")) // as rest.BeforeUpdate
 	}
