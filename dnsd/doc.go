@@ -2,15 +2,25 @@
 // itself, from a Zone for names of the cluster and from the host's own name
 // servers for all others.
 //
-//   - Build makes a Zone out of plain inputs. A Zone never changes; SetZone
-//     swaps the whole.
+//   - Build makes a Zone out of plain inputs; SetPod, SetService and their
+//     opposites change it, one pod or one service at a time.
 //   - Server answers, over UDP and TCP.
 //   - HostResolv and Upstreams read how the host itself resolves names.
 //   - ResolvConf writes a pod's resolv.conf.
 //
 // What names a Zone holds follows the Kubernetes DNS specification
-// (github.com/kubernetes/dns, docs/specification.md, version 1.1.0), as far as
-// pods go; services are not in it yet. Shoal adds POD.NAMESPACE.pod.DOMAIN.
+// (github.com/kubernetes/dns, docs/specification.md, version 1.1.0): docs/dns.md
+// has it record by record. Shoal adds POD.NAMESPACE.pod.DOMAIN.
+//
+// A Zone holds facts, each that a name has a record, and counts by how many
+// pods and services each is so. A change takes away the facts of the former
+// state of one of them, and adds those of the new one; what two have in common
+// stays as long as one has it.
+//
+// # Search lists
+//
+// The first question of a walk along a pod's search list is answered with what
+// the walk comes to (Server.complete).
 //
 // # Forwarding
 //
