@@ -8,12 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"time"
 
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/shoal-project/shoal/daemon/view"
 	"github.com/shoal-project/shoal/dnsd"
@@ -73,7 +73,7 @@ func (n *names) notice(events []view.Event) {
 					delete(n.slices[serviceOf(s)], s.Name)
 				}
 			}
-			if s, ok := e.Object.(*discovery.EndpointSlice); ok && e.Type != "DELETED" {
+			if s, ok := e.Object.(*discovery.EndpointSlice); ok && e.Type != watch.Deleted {
 				n.keep(s)
 			}
 		}
@@ -245,9 +245,7 @@ func (h *host) serveDNS(ctx context.Context) {
 	n := newNames(h.d.view, dnsd.Cluster{
 		Domain: h.d.Config.Domain, CIDRs: h.d.Config.Network.ClusterCIDRs, Nameservers: h.nameservers(),
 	}, h.searchOf)
-	began := time.Now()
 	version := n.all()
-	h.d.Log.Debug("names are known", "took", time.Since(began))
 	h.newDNS(ctx, n.zone)
 	for {
 		var changed <-chan struct{}
