@@ -377,7 +377,7 @@ func (h *host) readResolv() {
 }
 
 func (h *host) dnsConfig() dnsd.Config {
-	c := dnsd.Config{Domain: h.d.Config.Domain, Clients: h.podRanges(), Upstreams: h.upstreams}
+	c := dnsd.Config{Domain: h.d.Config.Domain, Clients: h.podRanges(), Upstreams: h.upstreams, Stubs: h.stubs}
 	for _, ip := range h.addresses() {
 		if a, err := netip.ParseAddr(ip); err == nil {
 			c.Clients = append(c.Clients, netip.PrefixFrom(a, a.BitLen()))
@@ -387,32 +387,6 @@ func (h *host) dnsConfig() dnsd.Config {
 		c.Listen = append(c.Listen, netip.AddrPortFrom(a, 53))
 	}
 	return c
-}
-
-// setUpstreams replaces the configured resolvers.
-func (h *host) setUpstreams(list []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.d.Config.DNS.Upstreams = list
-}
-
-// upstreams are the resolvers to forward to.
-func (h *host) upstreams() []netip.AddrPort {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var list []netip.AddrPort
-	for _, u := range h.d.Config.DNS.Upstreams {
-		if a, err := config.Upstream(u); err == nil {
-			list = append(list, a)
-		}
-	}
-	if len(list) > 0 {
-		return list
-	}
-	for _, a := range h.resolv.Nameservers {
-		list = append(list, netip.AddrPortFrom(a, 53))
-	}
-	return list
 }
 
 // podsDecided has the QoS classes' slices follow the pods.

@@ -16,7 +16,7 @@ import (
 // live are the settings that a reload puts in force; the others shape what
 // running pods hold on to, and wait for a restart.
 var live = []string{
-	"dns.upstreams", "join", "lease.bootstrap_expect", "labels", "scheduler.scoring", "cpu.policy", "cpu.reserved", "cpu.full_pcpus_only", "cpu.strict_reservation",
+	"dns.upstreams", "dns.stub_domains", "join", "lease.bootstrap_expect", "labels", "scheduler.scoring", "cpu.policy", "cpu.reserved", "cpu.full_pcpus_only", "cpu.strict_reservation",
 	"eviction.node_monitor_period", "eviction.node_monitor_grace_period", "eviction.node_startup_grace_period", "eviction.pod_eviction_timeout",
 	"eviction.node_eviction_rate", "eviction.secondary_node_eviction_rate", "eviction.unhealthy_zone_threshold", "eviction.large_cluster_size_threshold",
 }
@@ -54,7 +54,7 @@ func (d *Daemon) reload() {
 	d.Config.Labels, d.Config.Eviction.Config = next.Labels, next.Eviction.Config
 	d.nodes.look = true
 	d.Config.Lease.BootstrapExpect = next.Lease.BootstrapExpect
-	d.host.setUpstreams(next.DNS.Upstreams)
+	d.host.setUpstreams(next.DNS)
 	d.reloadFleet(next.Join)
 	d.Config.Scheduler = next.Scheduler
 	d.publishNode()

@@ -15,6 +15,7 @@ func TestAReloadTellsWhatItCanApplyFromWhatNeedsARestart(t *testing.T) {
 		{"nothing", `node = "a"`, `node = "a"`, nil, nil},
 		{"an empty table is none", "", "[labels]\n[registries]", nil, nil},
 		{"labels", "[labels]\nrack = '1'", "[labels]\nrack = '2'", []string{"labels"}, nil},
+		{"stub domains", "", "[dns.stub_domains]\n'corp.example' = ['192.0.2.1']", []string{"dns.stub_domains"}, nil},
 		{"upstreams", "", "[dns]\nupstreams = ['192.0.2.1']", []string{"dns.upstreams"}, nil},
 		{"what pods hold on to", "", "[network]\nmtu = 1400\npod_cidrs = ['10.244.9.0/24']", nil,
 			[]string{"network.pod_cidrs", "network.mtu"}},

@@ -16,6 +16,24 @@ const (
 	// failureTTL keeps a client that repeats itself from repeating a walk over
 	// dead upstreams; RFC 9520 asks for 1 s at least.
 	failureTTL = time.Second
+	// Of RFC 8767, section 5: how long an answer outlives its lifetime where no
+	// upstream has another, with which lifetime it is given then, how long a
+	// client waits for a better one, and how long upstreams that had none are
+	// left in peace.
+	maxStale   = 24 * time.Hour
+	staleTTL   = 30
+	staleWait  = 1800 * time.Millisecond
+	staleAgain = 30 * time.Second
+)
+
+// age is what may be done with an answer from the cache.
+type age int
+
+const (
+	missing age = iota // there is none
+	fresh              // it may be given
+	due                // likewise, but will not much longer
+	stale              // it may be given if there is no better one
 )
 
 // key is what makes two forwarded questions the same.
@@ -37,6 +55,20 @@ type cache struct{ lru *lru.Cache }
 type cached struct {
 	wire            []byte
 	stored, expires time.Time
+	again           time.Time // before that, upstreams are not asked for a newer one
+}
+
+func (e cached) age(now time.Time) age {
+	left := e.expires.Sub(now)
+	switch {
+	case left <= -maxStale:
+		return missing
+	case now.Before(e.again), left > e.expires.Sub(e.stored)/10:
+		return fresh
+	case left > 0:
+		return due
+	}
+	return stale
 }
 
 func newCache() cache {
@@ -47,23 +79,49 @@ func newCache() cache {
 	return cache{l}
 }
 
-// get gives the answer with the lifetimes that remain.
-func (c cache) get(k key, now time.Time) *dns.Msg {
+// get gives the answer with the lifetimes that remain, and what it is worth.
+func (c cache) get(k key, now time.Time) (*dns.Msg, age) {
 	v, ok := c.lru.Get(k)
 	if !ok {
-		return nil
+		return nil, missing
 	}
 	e := v.(cached)
-	m := new(dns.Msg)
-	if !now.Before(e.expires) || m.Unpack(e.wire) != nil {
+	m, how := new(dns.Msg), e.age(now)
+	if how == missing || m.Unpack(e.wire) != nil || !now.Before(e.expires) && !isAnswer(m) {
 		c.lru.Remove(k)
-		return nil
+		return nil, missing
 	}
-	age := uint32(now.Sub(e.stored) / time.Second)
+	passed := uint32(now.Sub(e.stored) / time.Second)
 	for _, rr := range records(m) {
-		rr.Header().Ttl -= min(age, rr.Header().Ttl)
+		if now.Before(e.expires) {
+			rr.Header().Ttl -= min(passed, rr.Header().Ttl)
+		} else {
+			rr.Header().Ttl = staleTTL
+		}
 	}
-	return m
+	if !now.Before(e.expires) {
+		explain(m, dns.ExtendedErrorCodeStaleAnswer, "no name server of the host has a newer one")
+	}
+	return m, how
+}
+
+// isAnswer says whether m tells what there is of a name, if anything.
+func isAnswer(m *dns.Msg) bool { return m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError }
+
+// spare notes that upstreams have no newer answer, and reports whether there is
+// one that may be given in its place.
+func (c cache) spare(k key, now time.Time) bool {
+	if m, _ := c.get(k, now); m == nil || !isAnswer(m) {
+		return false
+	}
+	v, ok := c.lru.Get(k)
+	if !ok {
+		return false
+	}
+	e := v.(cached)
+	e.again = now.Add(staleAgain)
+	c.lru.Add(k, e)
+	return true
 }
 
 // put keeps m for as long as its records say, if they do.

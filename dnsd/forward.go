@@ -27,6 +27,7 @@ const (
 // forwarder asks the upstreams.
 type forwarder struct {
 	upstreams func() []netip.AddrPort
+	stubs     func() []Stub
 	own       []netip.AddrPort // where this server listens
 	log       *slog.Logger
 	now       func() time.Time
@@ -38,18 +39,43 @@ type forwarder struct {
 }
 
 // resolve answers from the cache or from an upstream. It never fails: what
-// cannot be had is SERVFAIL with the reason as extended error (RFC 8914). ctx is
-// the server's, for one asker must not end a question of others.
+// cannot be had is an answer that has outlived its lifetime (RFC 8767), or else
+// SERVFAIL with the reason as extended error (RFC 8914). An answer that is asked
+// for in the last tenth of its lifetime is fetched again meanwhile. ctx is the
+// server's, for one asker must not end a question of others.
 func (f *forwarder) resolve(ctx context.Context, k key) *dns.Msg {
-	if m := f.cache.get(k, f.now()); m != nil {
+	m, how := f.cache.get(k, f.now())
+	if how == fresh {
 		return m
 	}
-	v, _, _ := f.flights.Do(k.String(), func() (any, error) {
+	better := f.fetch(ctx, k)
+	if how == due {
+		return m
+	}
+	if how == missing {
+		return (<-better).Val.(*dns.Msg).Copy()
+	}
+	patience := time.NewTimer(staleWait)
+	defer patience.Stop()
+	select {
+	case r := <-better:
+		if isAnswer(r.Val.(*dns.Msg)) {
+			return r.Val.(*dns.Msg).Copy()
+		}
+	case <-patience.C:
+	}
+	return m
+}
+
+// fetch asks upstreams, once for all who want to know at that time.
+func (f *forwarder) fetch(ctx context.Context, k key) <-chan singleflight.Result {
+	return f.flights.DoChan(k.String(), func() (any, error) {
 		m := f.ask(ctx, k)
-		f.cache.put(k, m, f.now())
+		if isAnswer(m) || !f.cache.spare(k, f.now()) {
+			f.cache.put(k, m, f.now())
+		}
 		return m, nil
 	})
-	return v.(*dns.Msg).Copy()
 }
 
 // ask tries one upstream after the other. An upstream that answers that it
@@ -57,7 +83,7 @@ func (f *forwarder) resolve(ctx context.Context, k key) *dns.Msg {
 func (f *forwarder) ask(ctx context.Context, k key) *dns.Msg {
 	var last *dns.Msg
 	var errs []error
-	for _, up := range f.order() {
+	for _, up := range f.order(k.name) {
 		m, err := exchange(ctx, k, up)
 		f.mark(up, err)
 		if err != nil {
@@ -96,12 +122,28 @@ func explain(m *dns.Msg, code uint16, text string) {
 	opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: code, ExtraText: text})
 }
 
-// order gives the upstreams, without this server itself, those that failed last.
-func (f *forwarder) order() []netip.AddrPort {
+// servers are the upstreams for a name: those of the longest stub domain that it
+// lies in, or those for all others.
+func (f *forwarder) servers(name string) []netip.AddrPort {
+	var found Stub
+	for _, s := range f.stubs() {
+		if domain := dns.CanonicalName(s.Domain); dns.IsSubDomain(domain, name) && len(domain) > len(found.Domain) {
+			found = Stub{domain, s.Servers}
+		}
+	}
+	if found.Domain != "" {
+		return found.Servers
+	}
+	return f.upstreams()
+}
+
+// order gives the upstreams for a name, without this server itself, those that
+// failed last.
+func (f *forwarder) order(name string) []netip.AddrPort {
 	var healthy, down []netip.AddrPort
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, up := range f.upstreams() {
+	for _, up := range f.servers(name) {
 		switch {
 		case slices.Contains(f.own, up):
 		case f.down[up]:
@@ -146,7 +188,10 @@ func (f *forwarder) probe(ctx context.Context) {
 }
 
 func (f *forwarder) downNow() []netip.AddrPort {
-	configured := f.upstreams()
+	configured := slices.Clone(f.upstreams())
+	for _, s := range f.stubs() {
+		configured = append(configured, s.Servers...)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []netip.AddrPort

@@ -31,7 +31,14 @@ type Config struct {
 	Domain    string                  // for people reading the log; names come from the Zone
 	Listen    []netip.AddrPort        // may be bound before the address exists
 	Upstreams func() []netip.AddrPort // called for each forwarded question: must be quick; nil: none
+	Stubs     func() []Stub           // likewise; who is asked for names in some domains instead
 	Clients   []netip.Prefix          // others are refused; loopback is always served
+}
+
+// Stub is a domain whose names have name servers of their own.
+type Stub struct {
+	Domain  string
+	Servers []netip.AddrPort
 }
 
 // Server answers DNS queries. SetZone may be called at any time.
@@ -51,10 +58,13 @@ func New(cfg Config, log *slog.Logger) *Server {
 	if cfg.Upstreams == nil {
 		cfg.Upstreams = func() []netip.AddrPort { return nil }
 	}
+	if cfg.Stubs == nil {
+		cfg.Stubs = func() []Stub { return nil }
+	}
 	s := &Server{
 		cfg: cfg, log: log,
 		forward: &forwarder{
-			upstreams: cfg.Upstreams, own: cfg.Listen, log: log, now: time.Now,
+			upstreams: cfg.Upstreams, stubs: cfg.Stubs, own: cfg.Listen, log: log, now: time.Now,
 			cache: newCache(), down: map[netip.AddrPort]bool{},
 		},
 		questions:   newLimit(questionsEach, questionsAll),

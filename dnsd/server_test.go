@@ -193,7 +193,7 @@ func TestForwardedAnswersAreCachedForTheirLifetime(t *testing.T) {
 	for _, c := range []struct {
 		at   int64
 		want string
-	}{{0, "ttl 300 asked 1"}, {100, "ttl 200 asked 1"}, {299, "ttl 1 asked 1"}, {300, "ttl 300 asked 2"}} {
+	}{{0, "ttl 300 asked 1"}, {100, "ttl 200 asked 1"}, {269, "ttl 31 asked 1"}, {300, "ttl 300 asked 2"}} {
 		clock.Store(c.at)
 		m := ask(t, "udp", question("Example.org.", dns.TypeA))
 		want(t, fmt.Sprint("after ", c.at, " s"), fmt.Sprintf("ttl %d asked %d", m.Answer[0].Header().Ttl, u.asked.Load()), c.want)
@@ -459,7 +459,7 @@ func TestThisServerIsNotItsOwnUpstream(t *testing.T) {
 	s := startServer(t, listen, up2)
 	u := &upstream{do: addr(0, "198.51.100.2")}
 	u.start(t, up2)
-	want(t, "order", fmt.Sprint(s.forward.order()), "[127.0.0.2:53]")
+	want(t, "order", fmt.Sprint(s.forward.order(".")), "[127.0.0.2:53]")
 	want(t, "answer", say(ask(t, "udp", question("a.example.", dns.TypeA))), "NOERROR; a.example. A 198.51.100.2")
 }
 
@@ -575,7 +575,9 @@ func FuzzReply(f *testing.F) {
 		c, now := newCache(), time.Unix(0, 0)
 		k := key{name: "a.example.", qtype: dns.TypeA}
 		c.put(k, m, now)
-		for _, m := range []*dns.Msg{m, c.get(k, now.Add(time.Second))} {
+		kept, _ := c.get(k, now.Add(time.Second))
+		old, _ := c.get(k, now.Add(maxTTL+time.Second))
+		for _, m := range []*dns.Msg{m, kept, old} {
 			if m == nil {
 				continue
 			}

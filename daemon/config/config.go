@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -60,12 +59,6 @@ type Config struct {
 	Shutdown   Shutdown            `toml:"shutdown"`
 	UserNS     UserNS              `toml:"userns"`
 	Scheduler  Scheduler           `toml:"scheduler"`
-}
-
-// DNS is how names outside the cluster are resolved.
-type DNS struct {
-	// Upstreams replace the host's own resolvers, "ADDRESS" or "ADDRESS:PORT".
-	Upstreams []string `toml:"upstreams"`
 }
 
 // Runtime is what runs containers.
@@ -320,11 +313,7 @@ func (c *Config) validate() []error {
 	if err := c.Eviction.validate(bad); err != nil {
 		errs = append(errs, fmt.Errorf("eviction: %w", err))
 	}
-	for _, u := range c.DNS.Upstreams {
-		if _, err := Upstream(u); err != nil {
-			bad("dns.upstreams", u, `want "ADDRESS" or "ADDRESS:PORT"`)
-		}
-	}
+	c.DNS.validate(c.Domain, bad)
 	for _, host := range slices.Sorted(maps.Keys(c.Registries)) {
 		for _, m := range c.Registries[host].Mirrors {
 			if u, err := url.Parse(m); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -333,12 +322,4 @@ func (c *Config) validate() []error {
 		}
 	}
 	return errs
-}
-
-// Upstream reads a resolver's address; the port is 53 unless given.
-func Upstream(s string) (netip.AddrPort, error) {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return netip.AddrPortFrom(a, 53), nil
-	}
-	return netip.ParseAddrPort(s)
 }
