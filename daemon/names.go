@@ -222,16 +222,22 @@ func (h *host) searchOf(p *v1.Pod) []string {
 	if p.Spec.NodeName != h.d.Config.Node || p.Spec.HostNetwork || p.Annotations[manifests.AnnotationDNSSearch] == manifests.DNSSearchClient {
 		return nil
 	}
-	f, err := os.Open(h.d.path("run/shoal/pods/" + string(p.UID) + "/etc-resolv.conf"))
+	r, err := h.readResolvOf(p)
 	if err != nil {
 		return nil // its sandbox is not there yet, or no longer
 	}
+	return r.Searches
+}
+
+// readResolvOf reads the resolv.conf of a pod of this node.
+func (h *host) readResolvOf(p *v1.Pod) (dnsd.Resolv, error) {
+	f, err := os.Open(h.d.path("run/shoal/pods/" + string(p.UID) + "/etc-resolv.conf"))
+	if err != nil {
+		return dnsd.Resolv{}, err
+	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxResolvConf))
-	if err != nil {
-		return nil
-	}
-	return dnsd.ParseResolv(b).Searches
+	return dnsd.ParseResolv(b), err
 }
 
 // serveDNS answers pods' questions, from the view, until ctx ends. They ask the

@@ -113,6 +113,12 @@ func aliased(q dns.Question, name string, answer []dns.RR) []dns.RR {
 	return append([]dns.RR{alias}, answer...)
 }
 
+// Completes says whether walks of the client at that address are completed.
+func (s *Server) Completes(client netip.Addr) bool {
+	_, ok := s.zone.Load().searches.Load(client)
+	return ok
+}
+
 // steps are the names that a client's resolver asks for after the first, if
 // name is the first of a walk. The last is the one that the program gave, also
 // where it has as many dots as options ndots says and so was asked for already.

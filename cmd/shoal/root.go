@@ -83,7 +83,7 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	)
 	add(root, groupShoal, newMembers(node, streams), newJoin(node, streams), newLeave(node, streams), newNode(node, streams), newKeygen(streams), newKey(node, streams),
 		newLease(streams), newWitness(streams))
-	add(root, groupShoal, newStatus(node, streams), newWhy(node, streams), newPlan(node, streams), newManifests(node, streams), newValidate(streams),
+	add(root, groupShoal, newStatus(node, streams), newWhy(node, streams), newPlan(node, streams), newDNS(node, streams), newManifests(node, streams), newValidate(streams),
 		newImage(node, streams), newProxy(node, streams), newVersion(node, streams))
 	addKubectl(root, node, streams)
 	return root

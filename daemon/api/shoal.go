@@ -38,6 +38,10 @@ type Shoal interface {
 	// that there is not.
 	Plan(ctx context.Context, q PlanRequest) (PlanList, error)
 
+	// LookUp resolves a name as a pod does. It answers NotFound for a pod that there
+	// is not, BadRequest for one of another node.
+	LookUp(ctx context.Context, q DNSRequest) (DNSLookup, error)
+
 	// RotateKey has the cluster go over to a new key, and tells how far it is. With
 	// finish the old one is dropped.
 	RotateKey(ctx context.Context, finish bool, say func(text string)) error
@@ -177,6 +181,7 @@ func (s *Server) shoalRoutes() {
 	s.mux.HandleFunc("POST /shoal/v1/images/load", s.loadImage)
 	s.memberRoutes()
 	s.planRoutes()
+	s.dnsRoutes()
 	s.keyRoutes()
 }
 

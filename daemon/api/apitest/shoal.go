@@ -15,10 +15,12 @@ import (
 
 // Shoal answers with what it is given. Any image can be pulled, but "missing".
 type Shoal struct {
-	Sources api.ManifestList
-	State   api.Status
-	Plans   api.PlanList
-	Planned api.PlanRequest // the last
+	Sources  api.ManifestList
+	State    api.Status
+	Plans    api.PlanList
+	Planned  api.PlanRequest // the last
+	Lookup   api.DNSLookup
+	LookedUp api.DNSRequest
 
 	mu     sync.Mutex
 	images []api.Image
@@ -114,6 +116,12 @@ func (s *Shoal) Leave(context.Context) error {
 func (s *Shoal) Plan(_ context.Context, q api.PlanRequest) (api.PlanList, error) {
 	s.Planned = q
 	return s.Plans, nil
+}
+
+// LookUp implements api.Shoal.
+func (s *Shoal) LookUp(_ context.Context, q api.DNSRequest) (api.DNSLookup, error) {
+	s.LookedUp = q
+	return s.Lookup, nil
 }
 
 // RotateKey implements api.Shoal.

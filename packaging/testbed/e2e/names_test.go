@@ -66,6 +66,12 @@ func TestPodsFindServicesByName(t *testing.T) {
 	h.shows("1 0", srv+"_http._tcp.web.default.svc.cluster.local")
 	h.shows("0 3", srv+"_none._tcp.web.default.svc.cluster.local")
 
+	h.shows("2", `shoal dns lookup web.default --from box | grep -c "default.svc.cluster.local. .* cluster "`)
+	h.until(`shoal dns lookup web.default --from box | tail -1 | grep -q "A 10.96.0.50 .*found"`)
+	if said := h.fails("shoal dns lookup nothing --from alone"); !strings.Contains(said, "nothing.default.svc.cluster.local.") || strings.Contains(said, "answers the first question") {
+		t.Errorf("of a name that is not there: %s", said)
+	}
+
 	h.drop("services.yaml", strings.Replace(services, "10.77.0.1]", "10.77.0.9]", 1))
 	h.shows("10.77.0.9", `shoal exec box -- getent ahostsv4 db-0.db | cut -d" " -f1 | sort -u`)
 	h.kill()
