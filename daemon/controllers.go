@@ -105,6 +105,7 @@ func (d *Daemon) reconcile() {
 	if pods {
 		d.runPods()
 	}
+	d.followServices()
 	d.setAlarm()
 }
 
@@ -180,12 +181,13 @@ func (d *Daemon) reconcileOne(key manifests.Key) (pods bool) {
 func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 	return workload.Cluster{
 		Objects: d.view, Now: now, Chance: uint64(d.clock.Now()),
-		UID:    func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
-		Filed:  func(key manifests.Key) bool { return d.declarations.filed[key] },
-		Former: func(key manifests.Key) []types.UID { return d.declarations.former[key] },
-		Gone:   d.isGone,
-		Bound:  d.isDeclaredThere,
-		Back:   d.nodes.back,
+		UID:      func(key manifests.Key) types.UID { return view.UID(key, d.clock.Now()) },
+		Filed:    func(key manifests.Key) bool { return d.declarations.filed[key] },
+		Former:   func(key manifests.Key) []types.UID { return d.declarations.former[key] },
+		Gone:     d.isGone,
+		Bound:    d.isDeclaredThere,
+		Back:     d.nodes.back,
+		Services: d.servicesSee(),
 		Admit: func(p *v1.Pod) error {
 			if why := d.lacksAccount(p); why != "" {
 				return forbidden(podKey(p), why)
@@ -208,7 +210,12 @@ func (d *Daemon) controllersSee(now time.Time) workload.Cluster {
 // carryOut puts one change into values.
 func (d *Daemon) carryOut(values map[record.Name]json.RawMessage, c workload.Change) (pods bool) {
 	key, err := manifests.KeyOf(c.Object)
-	if err == nil && c.Verb == workload.Status {
+	if err == nil && c.Given != nil {
+		var value json.RawMessage
+		if value, err = view.ServiceValue(c.Object.(*v1.Service), *c.Given); err == nil {
+			err = d.tell(values, key, c.Object.GetUID(), value)
+		}
+	} else if err == nil && c.Verb == workload.Status {
 		err = d.putStatus(values, key, c.Object)
 	} else if p, ok := c.Object.(*v1.Pod); ok && err == nil {
 		old := p

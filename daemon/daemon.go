@@ -96,6 +96,8 @@ type Daemon struct {
 
 	stewards     stewards
 	nodes        nodes
+	services     services
+	lead         lead
 	declarations declarations
 	leftovers    leftovers
 	refusals     refusals
@@ -157,7 +159,7 @@ func newDaemon(o Options) *Daemon {
 		calls: make(chan func()), scanned: make(chan struct{}, 1), reads: make(chan chan struct{}), writes: make(chan struct{}, 1),
 		clock: record.NewClock(o.Now), view: view.New(o.Now()),
 		declared: make(map[manifests.Key]*v1.Pod), gone: make(map[types.UID]bool), used: make(map[string]int),
-		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(),
+		ending: make(map[string]time.Time), missing: make(map[string]time.Time), looks: newLooks(), services: newServices(), lead: newLead(),
 		claimed: make(claimed), claiming: newClaiming(), arrived: newArrivals(),
 		tenant: tenant{client: tenure.NewClient(o.path(tenure.Socket)), wake: make(chan struct{}, 1)},
 	}
@@ -280,6 +282,7 @@ func (d *Daemon) start(ctx context.Context) error {
 	go d.watchFiles(ctx, sources)
 	go d.host.weighSlices(ctx)
 	go d.host.serveDNS(ctx)
+	go d.host.leadServices(ctx)
 	go d.awaitNetwork(ctx)
 	go d.followWays(ctx)
 	go d.host.loadDropIns(ctx)
@@ -565,6 +568,7 @@ func (d *Daemon) fold(keys []manifests.Key) {
 		}
 		d.waiting.notice(c.Key, olds[i], c.Object)
 		d.noticeWays(c.Key, olds[i], c.Object)
+		d.look(d.services.notice(c.Key, olds[i], c.Object)...)
 		again = append(again, d.refold(c.Key, olds[i], c.Object)...)
 		d.look(workload.Affected(d.view, c.Key, olds[i], c.Object)...)
 	}

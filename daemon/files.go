@@ -26,7 +26,7 @@ const reasonNotImplemented = "NotImplemented"
 
 // implemented are the kinds that this version acts upon.
 var implemented = map[schema.GroupKind]bool{
-	{Kind: "Pod"}: true, {Kind: "ConfigMap"}: true, {Kind: "Secret"}: true, {Kind: "ServiceAccount"}: true, {Kind: "Namespace"}: true,
+	{Kind: "Pod"}: true, workload.KindService: true, endpointsKind: true, sliceKind: true, {Kind: "ConfigMap"}: true, {Kind: "Secret"}: true, {Kind: "ServiceAccount"}: true, {Kind: "Namespace"}: true,
 	{Group: "scheduling.k8s.io", Kind: "PriorityClass"}: true, workload.KindRuntimeClass: true,
 	workload.KindDeployment: true, workload.KindReplicaSet: true, workload.KindDaemonSet: true,
 	workload.KindDisruptionBudget: true, workload.KindControllerRevision: true,

@@ -73,6 +73,7 @@ type host struct {
 	mu     sync.Mutex
 	resolv dnsd.Resolv // the host's resolvers, read again now and then; mu guards d.Config.DNS as well
 	ips    []string    // its addresses, likewise
+	moved  bool        // they have changed, and services have not followed yet; likewise
 }
 
 // openHost opens everything that a pod needs. What a pod can do without is an
@@ -288,6 +289,13 @@ func (h *host) check(ctx context.Context) {
 	h.readResolv()
 	h.readAddresses()
 	h.checkCPUs()
+	h.mu.Lock()
+	if h.moved {
+		h.moved = false
+		h.d.services.all()
+	}
+	h.mu.Unlock()
+	poke(h.d.lead.look)
 	n := h.network.now()
 	if n == nil {
 		return
@@ -351,6 +359,7 @@ func (h *host) readAddresses() {
 	ips := hostAddresses(h.podRanges())
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.moved = h.moved || !sameAddresses(h.ips, ips)
 	h.ips = ips
 }
 

@@ -26,6 +26,7 @@ var layers = map[string][]string{
 	"daemon/probe":     {},
 	"daemon/pod":       {"daemon/probe"},
 	"daemon/workload":  {"manifests", "daemon/view"},
+	"daemon/endpoints": {"manifests", "daemon/view"},
 	"daemon/pressure":  {},
 	"daemon/placement": {},
 	"daemon/steward":   {"daemon/record"},
@@ -84,7 +85,7 @@ var layers = map[string][]string{
 		"daemon/footprint",
 		"daemon/podsecurity", "daemon/identity", "daemon/token",
 		"daemon/credential", "daemon/pressure", "daemon/placement", "daemon/shutdown", "daemon/logind",
-		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip", "daemon/nodelife", "daemon/plan", "proxy/podcidr", "proxy/podroute",
+		"daemon/cluster", "daemon/peer", "daemon/steward", "daemon/gossip", "daemon/nodelife", "daemon/plan", "proxy/podcidr", "proxy/podroute", "proxy/service", "daemon/endpoints",
 		"daemon/lease", "daemon/gate", "daemon/tenure",
 		"daemon/exclusive",
 	},
@@ -101,7 +102,7 @@ var impure = map[string]string{
 }
 
 // pure are the packages that only decide.
-var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/exclusive", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/plan", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload", "proxy/podcidr"}
+var pure = []string{"daemon/cpuset", "daemon/cure", "daemon/endpoints", "daemon/exclusive", "daemon/lease", "daemon/nodelife", "daemon/placement", "daemon/plan", "daemon/pod", "daemon/pressure", "daemon/shutdown", "daemon/steward", "daemon/userns", "daemon/workload", "proxy/podcidr"}
 
 func TestPackagesImportOnlyWhatTheirLayerMay(t *testing.T) {
 	files := goFiles(t)

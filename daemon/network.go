@@ -65,7 +65,7 @@ func (d *Daemon) openNetwork() (*podnet.Network, error) {
 	}
 	n := d.Config.Network
 	network, err := podnet.Open(podnet.Config{
-		Bridge: n.Bridge, PodCIDRs: cidrsOf(claims), NonMasquerade: n.NonMasqueradeCIDRs, MTU: n.MTU, Dir: d.path("run/shoal/net"),
+		Bridge: n.Bridge, PodCIDRs: cidrsOf(claims), NonMasquerade: n.NonMasqueradeCIDRs, Services: n.ServiceCIDRs, MTU: n.MTU, Dir: d.path("run/shoal/net"),
 		LinkLocal: n.MasqueradeLinkLocal, Reach: podnet.Reach{Cluster: n.ClusterCIDRs},
 	}, d.Log)
 	if err == nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/shoal-project/shoal/daemon/scope"
 	"github.com/shoal-project/shoal/proxy/podnet"
 	"github.com/shoal-project/shoal/proxy/podroute"
+	"github.com/shoal-project/shoal/proxy/service"
 	"github.com/shoal-project/shoal/storage/volume"
 )
 
@@ -44,7 +45,7 @@ func Purge(ctx context.Context, o Options) error {
 	if network != nil {
 		errs = append(errs, network.Remove(ctx))
 	}
-	errs = append(errs, removeWays(o.Log))
+	errs = append(errs, removeWays(o.Log), removeServices(o.Log))
 	for _, dir := range []string{"run/shoal", "var/lib/shoal"} {
 		errs = append(errs, removeContent(ctx, o.path(dir)))
 	}
@@ -76,6 +77,19 @@ func removeWays(log *slog.Logger) error {
 	}
 	defer r.Close()
 	return r.Remove()
+}
+
+// removeServices takes away the rules that led connections to services.
+func removeServices(log *slog.Logger) error {
+	p, err := service.Open(service.Config{}, log)
+	if err == nil {
+		defer p.Close()
+		err = p.Remove()
+	}
+	if err != nil {
+		return fmt.Errorf("rules of services may still be there: %w", err)
+	}
+	return nil
 }
 
 // endPods takes down every pod: to an agent that knows of none, each is what

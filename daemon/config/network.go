@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/shoal-project/shoal/proxy/podcidr"
@@ -28,6 +29,13 @@ type Network struct {
 	NodeMaskIPv6 int `toml:"node_mask_ipv6"`
 	// PodCIDRs are this node's range; default: one of ClusterCIDRs that is free.
 	PodCIDRs []netip.Prefix `toml:"pod_cidrs"`
+	// ServiceCIDRs are services' cluster IPs, at most one prefix of IPv4 and one of
+	// IPv6, the first one's family being the default; the same on all hosts. Default
+	// 10.96.0.0/16 and fd00:10:96::/112, those of them whose family pods have.
+	ServiceCIDRs []netip.Prefix `toml:"service_cidrs"`
+	// NodePortRange is what node ports are taken from, the same on all hosts;
+	// default "30000-32767", as of kube-apiserver's --service-node-port-range.
+	NodePortRange PortRange `toml:"node_port_range"`
 	// Backend is the way to other hosts: "auto" (default: wireguard where both
 	// hosts have it, else vxlan), "wireguard", "vxlan", "host-gw".
 	Backend string `toml:"backend"`
@@ -44,6 +52,21 @@ type Network struct {
 	MasqueradeLinkLocal bool `toml:"masquerade_link_local"`
 }
 
+// PortRange are ports, First to Last, as "30000-32767".
+type PortRange struct{ First, Last int32 }
+
+// UnmarshalText reads "30000-32767".
+func (r *PortRange) UnmarshalText(text []byte) error {
+	first, last, ok := strings.Cut(string(text), "-")
+	a, err := strconv.ParseUint(first, 10, 16)
+	b, err2 := strconv.ParseUint(last, 10, 16)
+	if !ok || err != nil || err2 != nil || a == 0 || a > b {
+		return fmt.Errorf(`%q is no range of ports: want "30000-32767"`, text)
+	}
+	r.First, r.Last = int32(a), int32(b)
+	return nil
+}
+
 func (n *Network) setDefaults() {
 	if len(n.ClusterCIDRs) == 0 {
 		n.ClusterCIDRs = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
@@ -56,6 +79,18 @@ func (n *Network) setDefaults() {
 	}
 	if n.NodeMaskIPv6 == 0 {
 		n.NodeMaskIPv6 = 64
+	}
+	if len(n.ServiceCIDRs) == 0 {
+		for _, p := range n.ClusterCIDRs {
+			service := netip.MustParsePrefix("fd00:10:96::/112")
+			if p.Addr().Is4() {
+				service = netip.MustParsePrefix("10.96.0.0/16")
+			}
+			n.ServiceCIDRs = append(n.ServiceCIDRs, service)
+		}
+	}
+	if n.NodePortRange == (PortRange{}) {
+		n.NodePortRange = PortRange{30000, 32767}
 	}
 	if n.Backend == "" {
 		n.Backend = BackendAuto
@@ -117,6 +152,17 @@ func (n *Network) validate(bad func(key, value, want string, args ...any)) {
 		for _, s := range n.Spaces() {
 			if err := s.Validate(); err != nil {
 				bad("network.cluster_cidrs", s.Prefix.String(), "%v", err)
+			}
+		}
+	}
+	oneEach("network.service_cidrs", n.ServiceCIDRs)
+	for _, p := range n.ServiceCIDRs {
+		if size := p.Addr().BitLen() - p.Bits(); size < 3 || size > 20 {
+			bad("network.service_cidrs", p.String(), "want a range of 8 to 1048576 addresses")
+		}
+		for _, pods := range n.ClusterCIDRs {
+			if p.Overlaps(pods) {
+				bad("network.service_cidrs", p.String(), "it overlaps pods' addresses, network.cluster_cidrs %v: want another range", pods)
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 
 	apps "k8s.io/api/apps/v1"
+	v1 "k8s.io/api/core/v1"
 	policy "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -31,7 +32,13 @@ func foldControlled(key manifests.Key, e Entries) (Object, error) {
 	if o == nil || err != nil {
 		return nil, err
 	}
+	service, is := o.(*v1.Service)
+	var given ServiceStatus
 	status := statusOf(o)
+	if is {
+		service.Status = v1.ServiceStatus{}
+		status = &given
+	}
 	if status == nil {
 		return o, nil
 	}
@@ -48,6 +55,9 @@ func foldControlled(key manifests.Key, e Entries) (Object, error) {
 	}
 	if err := json.Unmarshal(s.Status, status); err != nil {
 		return nil, fmt.Errorf("status of %s by %s: %w", key, node, err)
+	}
+	if is {
+		given.Fill(service)
 	}
 	if len(s.Annotations) > 0 {
 		annotations := maps.Clone(o.GetAnnotations())

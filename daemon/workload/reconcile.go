@@ -21,6 +21,7 @@ var (
 	KindPod                = schema.GroupKind{Kind: "Pod"}
 	KindNode               = schema.GroupKind{Kind: "Node"}
 	KindNamespace          = schema.GroupKind{Kind: "Namespace"}
+	KindService            = schema.GroupKind{Kind: "Service"}
 	KindDeployment         = schema.GroupKind{Group: apps.GroupName, Kind: "Deployment"}
 	KindReplicaSet         = schema.GroupKind{Group: apps.GroupName, Kind: "ReplicaSet"}
 	KindDaemonSet          = schema.GroupKind{Group: apps.GroupName, Kind: "DaemonSet"}
@@ -54,6 +55,8 @@ type Cluster struct {
 	// Back is since when the host of a node is in sight (again), whatever the
 	// node's taints still say; zero: it is not. Nil: none is.
 	Back func(node string) time.Time
+	// Services is nil where no service gets anything.
+	Services *Services
 }
 
 // Change is an object's new state. A pod that is deleted gets its
@@ -61,6 +64,7 @@ type Cluster struct {
 type Change struct {
 	Verb   Verb
 	Object view.Object
+	Given  *view.ServiceStatus // of a Service, with Status: what is said of it now
 }
 
 // Event is something that a controller has to say about an object.
@@ -78,7 +82,7 @@ type Outcome struct {
 }
 
 func (o *Outcome) change(verb Verb, obj view.Object) {
-	o.Changes = append(o.Changes, Change{verb, obj})
+	o.Changes = append(o.Changes, Change{Verb: verb, Object: obj})
 }
 
 func (o *Outcome) event(about view.Object, kind, reason, message string) {
@@ -98,7 +102,7 @@ func (o *Outcome) again(t time.Time) {
 // before those who may own it have looked.
 func Reconciled(kind schema.GroupKind) (order int, is bool) {
 	order = slices.Index([]schema.GroupKind{
-		KindReplicaSet, KindDaemonSet, KindDeployment, KindDisruptionBudget, KindControllerRevision, KindPod,
+		KindReplicaSet, KindDaemonSet, KindDeployment, KindDisruptionBudget, KindControllerRevision, KindPod, KindService,
 	}, kind)
 	return order, order >= 0
 }
@@ -124,6 +128,8 @@ func Reconcile(key manifests.Key, c Cluster) Outcome {
 		return c.disruptionBudget(o)
 	case *v1.Pod:
 		return c.evictByTaints(o)
+	case *v1.Service:
+		return c.service(o)
 	}
 	return Outcome{}
 }

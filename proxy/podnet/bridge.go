@@ -66,7 +66,27 @@ func (n *Network) ensureBridge() error {
 	if err := n.host.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bridge %s: bring up: %w", n.config().Bridge, err)
 	}
-	return n.bridgeAddrs(link)
+	if err := n.bridgeAddrs(link); err != nil {
+		return err
+	}
+	return n.serviceRoutes(link)
+}
+
+// serviceRoutes lead services' addresses to the bridge. Packets to them get other
+// destinations on their way, but first the host's own need a route, which one
+// without a default route has not; and so they have the gateway's address, which
+// pods on all hosts can answer.
+func (n *Network) serviceRoutes(link netlink.Link) error {
+	for _, p := range n.config().Services {
+		if !slices.ContainsFunc(n.config().PodCIDRs, func(c netip.Prefix) bool { return c.Addr().Is4() == p.Addr().Is4() }) {
+			continue
+		}
+		route := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(p.Masked()), Scope: netlink.SCOPE_LINK}
+		if err := n.host.RouteReplace(route); err != nil {
+			return fmt.Errorf("bridge %s: add route to services at %v: %w", n.config().Bridge, p, err)
+		}
+	}
+	return nil
 }
 
 func (n *Network) addBridge() (netlink.Link, error) {

@@ -16,6 +16,7 @@ type Config struct {
 	Bridge        string         // empty: shoal0
 	PodCIDRs      []netip.Prefix // required: one of IPv4, one of IPv6, or both in the order wanted in status.podIPs
 	NonMasquerade []netip.Prefix // destinations that see pods' own addresses, besides PodCIDRs
+	Services      []netip.Prefix // services' addresses: this host's packets to them leave by the bridge, whatever else it has
 	MTU           int            // bytes; 0: that of the default route's device, else 1500
 	LinkLocal     bool           // masquerade to link-local addresses too, as ip-masq-agent's masqLinkLocal
 	Reach         Reach          // what is known of other hosts
