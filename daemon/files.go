@@ -263,10 +263,24 @@ func (d *Daemon) reportNew(before, now manifests.Set) {
 // reportNotImplemented says of an object that nothing runs it yet.
 func (d *Daemon) reportNotImplemented(key manifests.Key) {
 	o, ok := d.view.Get(key)
+	if s, is := o.(*v1.Service); is {
+		d.reportMissing(s)
+	}
 	if !ok || implemented[key.GroupKind()] {
 		return
 	}
 	d.events.Warning(objectReference(o), reasonNotImplemented, "%s is accepted and validated, but this version does not run it yet", key.Kind)
+}
+
+// reportMissing says what of a service has no effect yet.
+func (d *Daemon) reportMissing(s *v1.Service) {
+	if s.Spec.Type == v1.ServiceTypeLoadBalancer {
+		d.events.Warning(objectReference(s), reasonNotImplemented,
+			"spec.type: LoadBalancer: nobody gives it an address yet: its cluster IP, its node ports and spec.externalIPs lead to it")
+	}
+	if s.Spec.HealthCheckNodePort != 0 {
+		d.events.Warning(objectReference(s), reasonNotImplemented, "spec.healthCheckNodePort: nothing answers there yet")
+	}
 }
 
 func objectReference(o view.Object) v1.ObjectReference {

@@ -11,19 +11,16 @@ import (
 
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/shoal-project/shoal/daemon/view"
+	"github.com/shoal-project/shoal/daemon/workload"
 	"github.com/shoal-project/shoal/dnsd"
 	"github.com/shoal-project/shoal/manifests"
 )
 
-var (
-	serviceKind = schema.GroupKind{Kind: "Service"}
-	sliceKind   = discovery.SchemeGroupVersion.WithKind("EndpointSlice").GroupKind()
-)
+var sliceKind = discovery.SchemeGroupVersion.WithKind("EndpointSlice").GroupKind()
 
 // names keeps a DNS zone what the view says, one pod or one service at a time.
 // One goroutine uses it.
@@ -63,7 +60,7 @@ func (n *names) notice(events []view.Event) {
 		switch e.Key.GroupKind() {
 		case podKind:
 			n.pod(e.Key)
-		case serviceKind:
+		case workload.KindService:
 			services[types.NamespacedName{Namespace: e.Key.Namespace, Name: e.Key.Name}] = true
 		case sliceKind:
 			for _, o := range []view.Object{e.Old, e.Object} {
@@ -94,7 +91,7 @@ func (n *names) all() uint64 {
 		}
 	}
 	services, pods := n.zone.Sources()
-	list, _ = n.view.List(serviceKind, "")
+	list, _ = n.view.List(workload.KindService, "")
 	for _, o := range list {
 		services = append(services, types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()})
 	}
@@ -249,7 +246,7 @@ func (h *host) serveDNS(ctx context.Context) {
 		return
 	}
 	n := newNames(h.d.view, dnsd.Cluster{
-		Domain: h.d.Config.Domain, CIDRs: h.d.Config.Network.ClusterCIDRs, Nameservers: h.nameservers(),
+		Domain: h.d.Config.Domain, CIDRs: slices.Concat(h.d.Config.Network.ClusterCIDRs, h.d.Config.Network.ServiceCIDRs), Nameservers: h.nameservers(),
 	}, h.searchOf)
 	version := n.all()
 	h.newDNS(ctx, n.zone)

@@ -18,10 +18,7 @@ import (
 	"github.com/shoal-project/shoal/proxy/service"
 )
 
-var (
-	sliceKind     = schema.GroupKind{Group: discovery.GroupName, Kind: "EndpointSlice"}
-	endpointsKind = schema.GroupKind{Kind: "Endpoints"}
-)
+var endpointsKind = schema.GroupKind{Kind: "Endpoints"}
 
 // services is what this node derives from Services: their endpoints, which only
 // its own view has, and the rules that its kernel is to follow. It belongs to the
@@ -80,6 +77,19 @@ func (s *services) notice(key manifests.Key, old, now view.Object) (contested []
 		}
 	}
 	return contested
+}
+
+// of is what an object was made from, "" for one that people made.
+func (s *services) of(key manifests.Key) string {
+	if kind := key.GroupKind(); kind != sliceKind && kind != endpointsKind {
+		return ""
+	}
+	for from, all := range s.derived {
+		if from.Namespace == key.Namespace && all[key] != nil {
+			return "Service " + from.Namespace + "/" + from.Name
+		}
+	}
+	return ""
 }
 
 // all has everything derived anew.

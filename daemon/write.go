@@ -106,6 +106,9 @@ func (w writer) write(key manifests.Key, obj view.Object, o api.WriteOptions) (w
 	if key.Kind == "Event" {
 		return nil, forbidden(key, "it is written by its node alone")
 	}
+	if of := d.services.of(key); of != "" {
+		return nil, forbidden(key, "it follows from "+of+": change that")
+	}
 	if p, ok := obj.(*v1.Pod); ok && !exists && d.lacksAccount(p) != "" {
 		return nil, forbidden(key, d.lacksAccount(p))
 	}
@@ -245,6 +248,8 @@ func (w writer) remove(key manifests.Key, o api.DeleteOptions) (view.Object, err
 	switch {
 	case key.Kind == "Event":
 		return nil, forbidden(key, "it is written by its node alone")
+	case d.services.of(key) != "":
+		return nil, forbidden(key, "it follows from "+d.services.of(key)+": delete that")
 	case key.GroupKind() == namespaceKind && slices.Contains(builtin, key.Name):
 		return nil, forbidden(key, "this namespace may not be deleted")
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/shoal-project/shoal/packaging/testbed/agent"
 )
@@ -70,7 +71,8 @@ func (h *Host) PowerCut(ctx context.Context) error {
 	return h.bed.control.post(ctx, "/kill", []string{h.Name()})
 }
 
-// Start boots a host that is off and returns when its systemd has started.
+// Start boots a host that is off and returns when its systemd has started. One
+// that was told to power off may still be on: see AwaitOff.
 func (h *Host) Start(ctx context.Context) error {
 	h.client.Close()
 	if err := h.bed.control.post(ctx, "/start", []string{h.Name()}); err != nil {
@@ -85,7 +87,14 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	if err == nil && r.Exit != 0 { // with an error the agent may have been stopped before it could answer
 		return fmt.Errorf("power off %s: %s", h.Name(), r.Stderr)
 	}
-	err = poll(ctx, func() error {
+	return h.AwaitOff(ctx)
+}
+
+// AwaitOff returns when the host is off.
+func (h *Host) AwaitOff(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	defer cancel()
+	err := poll(ctx, func() error {
 		states, err := h.bed.control.hosts(ctx)
 		for _, s := range states {
 			if s.Name == h.Name() && s.Running {
@@ -98,8 +107,16 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// patience is how long a host may take to boot or to end, an emulated one on a
+// busy machine: a test that waits for ever says nothing.
+const patience = 5 * time.Minute
+
+var errPatience = fmt.Errorf("not within %s", patience)
+
 // await returns when the host's systemd has started everything. A unit that failed is not this package's business.
 func (h *Host) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errPatience)
+	defer cancel()
 	err := poll(ctx, func() error {
 		state, err := h.Exec(ctx, nil, "systemctl", "is-system-running", "--wait")
 		if err != nil {

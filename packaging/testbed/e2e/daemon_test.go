@@ -105,8 +105,10 @@ func TestPurgeLeavesNothing(t *testing.T) {
   - {name: disk, emptyDir: {}}
   - {name: memory, emptyDir: {medium: Memory}}
 `)
+	h.drop("service.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: one}\nspec: {selector: {app: one}, ports: [{port: 80}]}\n")
 	h.ready("one")
 	h.ready("volumes")
+	h.shows("1", "nft list tables | grep -c shoal-services")
 	if found := h.sh(traces); found == clean {
 		t.Fatal("two pods run and no trace of them is found: this test can't fail")
 	}

@@ -138,6 +138,9 @@ func TestAnExclusivePodRunsOnceWhateverBecomesOfItsHost(t *testing.T) {
 	before = c.newest(hosts)
 	c.sh(next, "systemctl poweroff --no-block")
 	c.writes(other(next), next, before)
+	if err := c.Host(next).AwaitOff(c.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.Host(next).Start(c.Context()); err != nil {
 		t.Fatal(err)
 	}
