@@ -181,3 +181,35 @@ func TestAddressesTakeTurns(t *testing.T) {
 		t.Error("addresses that came first:", firsts)
 	}
 }
+
+// FuzzSearch has a pod write what it likes into its resolv.conf.
+func FuzzSearch(f *testing.F) {
+	f.Add("search "+strings.Join(corpSearch, " "), "web.default")
+	f.Add("search default.svc.cluster.local a..b \\ c\\.d \\300 .", "a\\.b")
+	s := New(Config{}, slog.New(slog.DiscardHandler))
+	f.Fuzz(func(t *testing.T, conf, name string) {
+		c := searchCluster()
+		r := ParseResolv([]byte(conf))
+		c.Pods[0].Search = r.Searches
+		s.SetZone(Build(c))
+		if len(r.Searches) == 0 {
+			return
+		}
+		req := question(name+"."+r.Searches[0]+".", dns.TypeA)
+		wire, err := req.Pack()
+		if err != nil || req.Unpack(wire) != nil {
+			return
+		}
+		m, _ := s.reply(t.Context(), netip.MustParseAddr("10.244.7.2"), req)
+		_, source := s.reply(t.Context(), netip.MustParseAddr("127.0.0.1"), req)
+		finish(m, req, true)
+		if _, err := m.Pack(); err != nil {
+			t.Fatalf("%q, search %q: %v: %v (%s)", name, r.Searches, err, m, source)
+		}
+		for _, step := range s.Lookup(t.Context(), netip.MustParseAddr("10.244.7.2"), r, name) {
+			if step.Why == "" {
+				t.Errorf("%q: no verdict", step.Name)
+			}
+		}
+	})
+}

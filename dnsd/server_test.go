@@ -511,6 +511,7 @@ func TestListensBeforeItsAddressExistsAndWaitsForATakenOne(t *testing.T) {
 func FuzzQuery(f *testing.F) {
 	for _, q := range []*dns.Msg{
 		question("web.default.pod.cluster.local.", dns.TypeA), question("example.org.", dns.TypeANY),
+		question("dual.other.default.svc.cluster.local.", dns.TypeA), question("_http._tcp.web.default.svc.cluster.local.", dns.TypeSRV),
 		question("\\000\\255.cluster.local.", dns.TypeTXT), new(dns.Msg).SetEdns0(65535, true),
 		new(dns.Msg).SetNotify("cluster.local."), new(dns.Msg).SetAxfr("cluster.local."),
 	} {
@@ -521,8 +522,11 @@ func FuzzQuery(f *testing.F) {
 		f.Add(b, true)
 		f.Add(b, false)
 	}
-	s := New(Config{Clients: testCluster().CIDRs}, slog.New(slog.DiscardHandler))
-	s.SetZone(Build(testCluster()))
+	c := testCluster()
+	c.Pods[0].Search = corpSearch
+	c.Services = searchCluster().Services
+	s := New(Config{Clients: c.CIDRs}, slog.New(slog.DiscardHandler))
+	s.SetZone(Build(c))
 	pod, stranger := netip.MustParseAddr("10.244.7.2"), netip.MustParseAddr("192.0.2.99")
 	f.Fuzz(func(t *testing.T, b []byte, known bool) {
 		req := new(dns.Msg)
