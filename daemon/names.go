@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 
 	v1 "k8s.io/api/core/v1"
 	discovery "k8s.io/api/discovery/v1"
@@ -29,10 +30,18 @@ type names struct {
 	zone   *dnsd.Zone
 	search func(*v1.Pod) []string // the search list that a pod's questions come with
 	slices map[types.NamespacedName]map[string]*discovery.EndpointSlice
+	known  map[types.NamespacedName]edition // of the services in the zone
+}
+
+// edition tells one state of a service and its slices from all others: whatever
+// is new has a greater version than all before, and what is gone is one less.
+type edition struct {
+	newest  uint64
+	objects int
 }
 
 func newNames(v *view.View, c dnsd.Cluster, search func(*v1.Pod) []string) *names {
-	return &names{view: v, zone: dnsd.Build(c), search: search}
+	return &names{view: v, zone: dnsd.Build(c), search: search, known: make(map[types.NamespacedName]edition)}
 }
 
 // follow does what changed after version again, or all where that is no longer
@@ -131,9 +140,15 @@ func (n *names) service(name types.NamespacedName) {
 	o, _ := n.view.Get(manifests.Key{Kind: "Service", Namespace: name.Namespace, Name: name.Name})
 	s, ok := o.(*v1.Service)
 	if !ok {
+		delete(n.known, name)
 		n.zone.RemoveService(name.Namespace, name.Name)
 		return
 	}
+	now := editionOf(s, n.slices[name])
+	if n.known[name] == now {
+		return
+	}
+	n.known[name] = now
 	n.zone.SetService(serviceNames(s, slices.Collect(maps.Values(n.slices[name]))))
 }
 
@@ -151,6 +166,22 @@ func (n *names) pod(key manifests.Key) {
 		}
 	}
 	n.zone.SetPod(entry)
+}
+
+func editionOf(s *v1.Service, list map[string]*discovery.EndpointSlice) edition {
+	e := edition{objects: 1 + len(list)}
+	see := func(o view.Object) {
+		version, err := strconv.ParseUint(o.GetResourceVersion(), 10, 64)
+		if err != nil {
+			panic("daemon: an object of the view has no version") // the view gives it
+		}
+		e.newest = max(e.newest, version)
+	}
+	see(s)
+	for _, slice := range list {
+		see(slice)
+	}
+	return e
 }
 
 // serviceNames is what DNS needs to know of a service and its slices.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -123,4 +124,46 @@ func lookedUp(z *dnsd.Zone, name string) string {
 		words = append(words, strings.TrimPrefix(rr.String(), rr.Header().String()))
 	}
 	return strings.Join(words, " ")
+}
+
+// BenchmarkNames is the time from a slice in the view to its name, with 10 and
+// with 10,000 headless services of 10 endpoints each, and what all of them take
+// to begin with.
+func BenchmarkNames(b *testing.B) {
+	for _, count := range []int{10, 10_000} {
+		v := view.New(time.Unix(1000, 0))
+		slice := func(i, shift int) view.Change {
+			var ips []string
+			for e := range 10 {
+				k := i*10 + e + shift
+				ips = append(ips, fmt.Sprintf("10.%d.%d.%d", 1+k>>16, k>>8&255, k&255))
+			}
+			return aNamedSlice(fmt.Sprint("s-", i), fmt.Sprint("s-", i), true, ips...)
+		}
+		for i := range count {
+			v.Apply(slice(i, 0), aNamedService(fmt.Sprint("s-", i), v1.ServiceSpec{ClusterIP: v1.ClusterIPNone}))
+		}
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		n := newNames(v, dnsd.Cluster{Domain: "cluster.local"}, func(*v1.Pod) []string { return nil })
+		began := time.Now()
+		version := n.all()
+		took := time.Since(began)
+		began = time.Now()
+		n.all()
+		again := time.Since(began)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.Run(fmt.Sprint(count), func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				v.Apply(slice(7, i%2))
+				version, _ = n.follow(version)
+			}
+			b.ReportMetric(float64(took.Milliseconds()), "ms-all")
+			b.ReportMetric(float64(again.Milliseconds()), "ms-again")
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/1e6, "MB")
+		})
+		runtime.KeepAlive(n)
+	}
 }

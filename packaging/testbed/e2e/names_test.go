@@ -29,6 +29,16 @@ endpoints:
 - {addresses: [10.77.0.1], hostname: db-0}
 - {addresses: [10.77.0.2]}
 - {addresses: [10.77.0.3], hostname: db-2, conditions: {ready: false}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: auto}
+spec: {selector: {tier: one}, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: boxes}
+spec: {clusterIP: None, selector: {tier: one}, ports: [{name: http, port: 80}]}
 `
 
 // srv prints how many SRV records a name has, and the answer's code, for want of
@@ -72,12 +82,20 @@ func TestPodsFindServicesByName(t *testing.T) {
 		t.Errorf("of a name that is not there: %s", said)
 	}
 
+	// Endpoints of a selector: the name follows the pods.
+	const boxes = `shoal exec box -- getent ahostsv4 boxes | cut -d" " -f1 | sort -u | paste -s -d" "`
+	h.until(`test "$(shoal exec box -- getent ahostsv4 auto | head -1 | cut -d" " -f1)" = "$(shoal get service auto -o jsonpath='{.spec.clusterIP}')"`)
+	h.until(`test "$(` + boxes + `)" = "$(shoal get pods -l tier=one -o jsonpath='{range .items[*]}{.status.podIP}{"\n"}{end}' | sort | paste -s -d" ")"`)
+	h.until("shoal exec alone -- getent hosts $(shoal get pod box -o jsonpath='{.status.podIP}') | grep -q boxes.default.svc.cluster.local")
+	h.sh("rm /etc/shoal/manifests/alone.yaml")
+	h.shows(h.get("pod/box", ".status.podIP"), boxes)
+
 	h.drop("services.yaml", strings.Replace(services, "10.77.0.1]", "10.77.0.9]", 1))
 	h.shows("10.77.0.9", `shoal exec box -- getent ahostsv4 db-0.db | cut -d" " -f1 | sort -u`)
 	h.kill()
 	h.shows("10.77.0.9", `shoal exec box -- getent ahostsv4 db-0.db.default | cut -d" " -f1 | sort -u`)
 	h.sh("rm /etc/shoal/manifests/services.yaml")
-	for _, name := range []string{"web", "db", "db-0.db", "alias"} {
+	for _, name := range []string{"web", "db", "db-0.db", "alias", "boxes"} {
 		h.shows("gone", "shoal exec box -- getent hosts "+name+" || echo gone")
 	}
 }
