@@ -67,6 +67,7 @@ func TestServicesLeadToPodsOfAllHosts(t *testing.T) {
 		c.show([]string{h}, ip+" "+port, jsonpath+"'{.spec.clusterIP} {.spec.ports[0].nodePort}'")
 		c.leads(h, "", ip+":8000", hosts...)
 		c.leads(h, "web-"+h, ip+":8000", hosts...)
+		c.leads(h, "web-"+h, "web.default:8000", hosts...)
 	}
 	c.leads("n1", "", "10.99.0.13:"+port, hosts...)
 	c.leads("n1", "web-n1", "10.99.0.12:"+port, hosts...)
