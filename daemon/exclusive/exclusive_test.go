@@ -262,3 +262,35 @@ func TestALeaveEndsWithTheLease(t *testing.T) {
 		}
 	}
 }
+
+// TestTheNewerOfTwoLeavesIsTakenUp, in whichever order a daemon finds them: a pod
+// that was replaced, and whose state is on the disk still, must not get the key
+// back, nor have the claim given back of the one that runs.
+func TestTheNewerOfTwoLeavesIsTakenUp(t *testing.T) {
+	s := Standing{Epoch: 3, Deadline: 1 << 62, Loss: 10}
+	older := Leave{Key: key, Epoch: 3, Token: 4, Try: 1, Loss: 10}
+	newer := Leave{Key: key, Epoch: 3, Token: 6, Try: 2, Loss: 10}
+	type found struct {
+		pod string
+		l   Leave
+	}
+	for order, list := range map[string][]found{
+		"the older one first": {{"old", older}, {"new", newer}},
+		"the newer one first": {{"new", newer}, {"old", older}},
+	} {
+		table := NewTable("n1")
+		for _, f := range list {
+			table.Restore(f.pod, f.l)
+		}
+		if got, held := table.Held(key, "new", s, time.Hour); !held || got != newer {
+			t.Errorf("%s: the pod that runs has %+v, %v, want %+v", order, got, held, newer)
+		}
+		if got, held := table.Held(key, "old", s, time.Hour); held {
+			t.Errorf("%s: the pod that has ended holds %+v", order, got)
+		}
+		table.Done(key, "old")
+		if commands, _ := table.Look(s, time.Hour); len(commands) > 0 {
+			t.Errorf("%s: at the end of the older pod the witnesses are asked %+v", order, commands)
+		}
+	}
+}
