@@ -55,24 +55,40 @@ func (z *Zone) set(key sourceKey, s source) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.setSearch(key, s)
-	changes := make(map[fact]int)
+	var before, after []fact
 	if old := z.sources[key]; old != nil {
-		for _, f := range old.facts(z) {
-			changes[f] = -1
-		}
+		before = old.facts(z)
 	}
 	delete(z.sources, key)
 	if s != nil {
 		z.sources[key] = s
-		seen := make(map[fact]bool)
-		for _, f := range s.facts(z) {
-			if !seen[f] {
-				seen[f] = true
-				changes[f]++
-			}
+		after = s.facts(z)
+	}
+	z.change(difference(before, after))
+}
+
+// difference is what to add to the number of sources of each fact; one that
+// stands in a list twice counts once.
+func difference(before, after []fact) map[fact]int {
+	const was, is = 1, 2
+	seen := make(map[fact]int, max(len(before), len(after)))
+	for _, f := range before {
+		seen[f] |= was
+	}
+	for _, f := range after {
+		seen[f] |= is
+	}
+	for f, when := range seen {
+		switch when {
+		case was:
+			seen[f] = -1
+		case is:
+			seen[f] = 1
+		default:
+			delete(seen, f)
 		}
 	}
-	z.change(changes)
+	return seen
 }
 
 // change adds to how many sources have each fact. A reader sees each name as it

@@ -189,10 +189,10 @@ func (n nameservers) facts(*Zone) (list []fact) {
 	return list
 }
 
+var hyphens = strings.NewReplacer(".", "-", ":", "-")
+
 // label is an address as the first label of a name.
-func label(a netip.Addr) string {
-	return strings.NewReplacer(".", "-", ":", "-").Replace(a.String())
-}
+func label(a netip.Addr) string { return hyphens.Replace(a.String()) }
 
 // parseLabel is the inverse of label, for any way to write the address.
 func parseLabel(s string) (netip.Addr, bool) {
