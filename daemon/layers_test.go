@@ -61,7 +61,7 @@ var layers = map[string][]string{
 	"daemon/logind":     {},
 	"proxy/nettest":     {},
 	"proxy/nft":         {},
-	"proxy/podnet":      {},
+	"proxy/podnet":      {"proxy/nft"},
 	"proxy/service":     {"proxy/nft"},
 	"proxy/podcidr":     {},
 	"proxy/podroute":    {},

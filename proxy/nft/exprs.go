@@ -79,6 +79,14 @@ func DNAT(is4 bool, register uint32) expr.Any {
 	return &expr.NAT{Type: expr.NATTypeDestNAT, Family: nfproto(is4), RegAddrMin: register, RegProtoMin: register + Words(is4), Specified: true}
 }
 
+// SNAT gives packets that source.
+func SNAT(a netip.Addr) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: Reg, Data: a.AsSlice()},
+		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: nfproto(a.Is4()), RegAddrMin: Reg},
+	}
+}
+
 // In matches if the set has the key that begins in a register.
 func In(set string, register uint32) expr.Any {
 	return &expr.Lookup{SourceRegister: register, SetName: set}
@@ -159,7 +167,7 @@ func Reject() []expr.Any {
 }
 
 // Key is address, protocol and port as a set's key or a map's value has them:
-// each part padded to whole registers. The zero protocol is left out.
+// each part padded to whole registers. The zero Addr and protocol are left out.
 func Key(addr netip.Addr, protocol uint8, port uint16) []byte {
 	b := addr.AsSlice()
 	if protocol != 0 {

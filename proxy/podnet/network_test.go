@@ -26,7 +26,7 @@ func want(t testing.TB, what, got, want string) {
 	}
 }
 
-func nft(t testing.TB, args ...string) string {
+func runNFT(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := exec.Command("nft", args...).CombinedOutput()
 	if err != nil {
@@ -327,13 +327,13 @@ func TestAFlushByHandIsRepaired(t *testing.T) {
 			h := newHost(t, nil)
 			web, _ := h.attach(t, "web", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP})
 			serve(t, web, "web", 80)
-			before := nft(t, "list", "table", "inet", "shoal")
+			before := runNFT(t, "list", "table", "inet", "shoal")
 			stream := openStream(t, h.outside, hostPort(hostIP, 8080))
-			nft(t, flush...)
+			runNFT(t, flush...)
 			if _, err := h.Check(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			want(t, "table", nft(t, "list", "table", "inet", "shoal"), before)
+			want(t, "table", runNFT(t, "list", "table", "inet", "shoal"), before)
 			want(t, "host port", ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
 			if err := stream(); err != nil {
 				t.Error("open stream:", err)
@@ -344,15 +344,15 @@ func TestAFlushByHandIsRepaired(t *testing.T) {
 
 func TestTablesOfOthersAreNotTouched(t *testing.T) {
 	h := newHost(t, nil)
-	nft(t, "add table inet theirs; add chain inet theirs c { type filter hook forward priority 5; }; add rule inet theirs c counter")
-	t.Cleanup(func() { nft(t, "delete", "table", "inet", "theirs") })
-	before := nft(t, "-a", "list", "table", "inet", "theirs")
+	runNFT(t, "add table inet theirs; add chain inet theirs c { type filter hook forward priority 5; }; add rule inet theirs c counter")
+	t.Cleanup(func() { runNFT(t, "delete", "table", "inet", "theirs") })
+	before := runNFT(t, "-a", "list", "table", "inet", "theirs")
 	gen := h.table.gen
 	h.attach(t, "web", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP})
 	if _, err := h.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want(t, "their table", nft(t, "-a", "list", "table", "inet", "theirs"), before)
+	want(t, "their table", runNFT(t, "-a", "list", "table", "inet", "theirs"), before)
 	if h.table.gen == gen {
 		t.Error("generation did not move; the check compares nothing")
 	}
@@ -411,7 +411,7 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	if err := h.Remove(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want(t, "tables", nft(t, "list", "tables"), "")
+	want(t, "tables", runNFT(t, "list", "tables"), "")
 	if out := run(t, "ip", "-o", "link"); strings.Contains(out, "shoal") {
 		t.Error(out)
 	}

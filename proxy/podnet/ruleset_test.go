@@ -107,8 +107,8 @@ func TestTheKernelHoldsWhatTheTextSays(t *testing.T) {
 			if err := os.WriteFile(script, []byte(r.String()), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			nft(t, "-f", script)
-			byText := nft(t, "list", "ruleset")
+			runNFT(t, "-f", script)
+			byText := runNFT(t, "list", "ruleset")
 			table, err := openTable()
 			if err != nil {
 				t.Fatal(err)
@@ -117,14 +117,14 @@ func TestTheKernelHoldsWhatTheTextSays(t *testing.T) {
 			if err := table.apply(r); err != nil {
 				t.Fatal(err)
 			}
-			want(t, "table", sortedLines(nft(t, "list", "ruleset")), sortedLines(byText))
+			want(t, "table", sortedLines(runNFT(t, "list", "ruleset")), sortedLines(byText))
 			if ok, err := table.intact(); !ok || err != nil {
 				t.Error("intact after apply:", ok, err)
 			}
 			if err := table.remove(); err != nil {
 				t.Fatal(err)
 			}
-			want(t, "removed", nft(t, "list", "ruleset"), "")
+			want(t, "removed", runNFT(t, "list", "ruleset"), "")
 		})
 	}
 }

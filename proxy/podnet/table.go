@@ -1,7 +1,6 @@
 package podnet
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,10 +11,9 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
-)
 
-// sizeofNfgenmsg is the header of each nfnetlink message.
-const sizeofNfgenmsg = 4
+	"github.com/shoal-project/shoal/proxy/nft"
+)
 
 // table is our table in the kernel.
 type table struct {
@@ -50,7 +48,7 @@ func (t *table) intact() (bool, error) {
 	if t.applied == "" {
 		return false, nil
 	}
-	gen, err := t.generation()
+	gen, err := nft.Generation(t.raw)
 	if err != nil || gen == t.gen {
 		return err == nil, err
 	}
@@ -60,34 +58,6 @@ func (t *table) intact() (bool, error) {
 	}
 	t.gen = gen
 	return true, nil
-}
-
-// generation is the number that the kernel gives each version of its ruleset.
-func (t *table) generation() (uint32, error) {
-	const getGen = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN
-	msgs, err := t.raw.Execute(netlink.Message{
-		Header: netlink.Header{Type: getGen, Flags: netlink.Request},
-		Data:   make([]byte, sizeofNfgenmsg),
-	})
-	if err != nil {
-		return 0, fmt.Errorf("read nftables' generation: %w", err)
-	}
-	for _, m := range msgs {
-		if len(m.Data) < sizeofNfgenmsg {
-			continue
-		}
-		ad, err := netlink.NewAttributeDecoder(m.Data[sizeofNfgenmsg:])
-		if err != nil {
-			return 0, fmt.Errorf("read nftables' generation: %w", err)
-		}
-		ad.ByteOrder = binary.BigEndian
-		for ad.Next() {
-			if ad.Type() == unix.NFTA_GEN_ID {
-				return ad.Uint32(), nil
-			}
-		}
-	}
-	return 0, fmt.Errorf("read nftables' generation: no number in the answer")
 }
 
 // fingerprint is a text of our table as the kernel shows it. A rule's handle
@@ -154,7 +124,7 @@ func (t *table) apply(r ruleset) error {
 	// The generation comes first: a change in between makes the next look
 	// compare, never miss.
 	var err error
-	if t.gen, err = t.generation(); err != nil {
+	if t.gen, err = nft.Generation(t.raw); err != nil {
 		return err
 	}
 	if t.mark, err = t.fingerprint(); err != nil {
@@ -194,12 +164,12 @@ func (w writer) write() error {
 	w.quiet()
 	hostports := w.chain("hostports")
 	for _, p := range w.rules.Former {
-		w.rule(hostports, within(loadDest, expr.CmpOpEq, single(gateway(p))), verdict(expr.VerdictReturn, ""))
+		w.rule(hostports, within(nft.Destination, expr.CmpOpEq, single(gateway(p))), nft.Verdict(expr.VerdictReturn, ""))
 	}
 	for _, c := range w.rules.CIDRs {
 		w.hostports(hostports, c)
 	}
-	jump := verdict(expr.VerdictJump, "hostports")
+	jump := nft.Verdict(expr.VerdictJump, "hostports")
 	w.rule(w.hook("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest), jump)
 	w.rule(w.hook("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest), jump)
 	w.source()
@@ -216,7 +186,7 @@ func (w writer) hook(name string, kind nftables.ChainType, hook *nftables.ChainH
 }
 
 func (w writer) rule(c *nftables.Chain, parts ...[]expr.Any) {
-	w.conn.AddRule(&nftables.Rule{Table: w.table, Chain: c, Exprs: exprs(parts...)})
+	w.conn.AddRule(&nftables.Rule{Table: w.table, Chain: c, Exprs: nft.Rule(parts...)})
 }
 
 func (w writer) sets(is4 bool) error {
@@ -280,41 +250,36 @@ func after(p netip.Prefix) netip.Addr {
 	return last.Next()
 }
 
-// element is p in a map: each part padded to whole registers.
 func (p portRule) element() nftables.SetElement {
-	var key []byte
-	if p.HostIP.IsValid() {
-		key = p.HostIP.AsSlice()
+	return nftables.SetElement{
+		Key: nft.Key(p.HostIP, byte(p.Protocol), p.HostPort),
+		Val: nft.Key(p.To.Addr(), 0, p.To.Port()),
 	}
-	key = append(key, byte(p.Protocol), 0, 0, 0)
-	key = append(binary.BigEndian.AppendUint16(key, p.HostPort), 0, 0)
-	val := append(binary.BigEndian.AppendUint16(p.To.Addr().AsSlice(), p.To.Port()), 0, 0)
-	return nftables.SetElement{Key: key, Val: val}
 }
 
 func (w writer) guard() {
 	bridge := w.rules.Bridge
 	c := w.hook("guard", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
-	drop, accept := verdict(expr.VerdictDrop, ""), verdict(expr.VerdictAccept, "")
-	w.rule(c, from(bridge), within(loadDest, expr.CmpOpEq, loopback4), drop)
+	drop, accept := nft.Verdict(expr.VerdictDrop, ""), nft.Verdict(expr.VerdictAccept, "")
+	w.rule(c, from(bridge), within(nft.Destination, expr.CmpOpEq, loopback4), drop)
 	for _, is4 := range families {
 		if len(of(is4, w.rules.Sealed)) > 0 {
-			in := []expr.Any{loadSource(is4, reg32), &expr.Lookup{SourceRegister: reg32, SetName: "sealed" + suffix(is4)}}
-			w.rule(c, device(expr.MetaKeyIIFNAME, expr.CmpOpNeq, SealedDevice), family(is4), in, drop)
+			in := []expr.Any{nft.Source(is4, nft.Reg), nft.In("sealed"+suffix(is4), nft.Reg)}
+			w.rule(c, device(expr.MetaKeyIIFNAME, expr.CmpOpNeq, SealedDevice), nft.Family(is4), in, drop)
 		}
 	}
 	for _, p := range w.rules.Former {
-		w.rule(c, from(bridge), within(loadSource, expr.CmpOpEq, p), accept)
+		w.rule(c, from(bridge), within(nft.Source, expr.CmpOpEq, p), accept)
 	}
 	for _, cidr := range w.rules.CIDRs {
 		if cidr.Addr().Is4() {
-			w.rule(c, from(bridge), within(loadSource, expr.CmpOpNeq, cidr), drop)
+			w.rule(c, from(bridge), within(nft.Source, expr.CmpOpNeq, cidr), drop)
 			continue
 		}
 		for _, ok := range []netip.Prefix{cidr, linkLocal6, single(netip.IPv6Unspecified())} {
-			w.rule(c, from(bridge), within(loadSource, expr.CmpOpEq, ok), accept)
+			w.rule(c, from(bridge), within(nft.Source, expr.CmpOpEq, ok), accept)
 		}
-		w.rule(c, from(bridge), family(false), drop)
+		w.rule(c, from(bridge), nft.Family(false), drop)
 	}
 }
 
@@ -323,41 +288,41 @@ func (w writer) guard() {
 func (w writer) quiet() {
 	const redirect4, redirect6 = 5, 137 // RFC 792, RFC 4861
 	c := w.hook("quiet", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
-	drop := verdict(expr.VerdictDrop, "")
+	drop := nft.Verdict(expr.VerdictDrop, "")
 	w.rule(c, to(w.rules.Bridge), icmpType(true, redirect4), drop)
 	w.rule(c, to(w.rules.Bridge), icmpType(false, redirect6), drop)
 }
 
 func (w writer) hostports(c *nftables.Chain, cidr netip.Prefix) {
 	is4 := cidr.Addr().Is4()
-	w.rule(c, family(is4), []expr.Any{loadDest(is4, reg32)}, loadPort(reg32+words(is4)), dnatByMap(is4, "bound"+suffix(is4)))
-	w.rule(c, within(loadDest, expr.CmpOpNeq, single(gateway(cidr))), hostAddr(), loadPort(reg32), dnatByMap(is4, "any"+suffix(is4)))
+	w.rule(c, nft.Family(is4), []expr.Any{nft.Destination(is4, nft.Reg)}, nft.Port(nft.Reg+nft.Words(is4)), dnatByMap(is4, "bound"+suffix(is4)))
+	w.rule(c, within(nft.Destination, expr.CmpOpNeq, single(gateway(cidr))), hostAddr(), nft.Port(nft.Reg), dnatByMap(is4, "any"+suffix(is4)))
 }
 
 func (w writer) source() {
 	outbound := w.chain("outbound")
 	for _, p := range w.rules.Keep {
-		w.rule(outbound, within(loadDest, expr.CmpOpEq, p), verdict(expr.VerdictReturn, ""))
+		w.rule(outbound, within(nft.Destination, expr.CmpOpEq, p), nft.Verdict(expr.VerdictReturn, ""))
 	}
 	w.rule(outbound, []expr.Any{&expr.Masq{FullyRandom: true}})
 	c := w.hook("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	masquerade := []expr.Any{&expr.Masq{}}
 	for _, cidr := range w.rules.CIDRs {
-		w.rule(c, toTunnel(), within(loadSource, expr.CmpOpNeq, cidr), snat(gateway(cidr)))
+		w.rule(c, toTunnel(), within(nft.Source, expr.CmpOpNeq, cidr), nft.SNAT(gateway(cidr)))
 	}
 	for _, p := range w.rules.Former {
-		w.rule(c, notTo(w.rules.Bridge), within(loadSource, expr.CmpOpEq, p), masquerade)
+		w.rule(c, notTo(w.rules.Bridge), within(nft.Source, expr.CmpOpEq, p), masquerade)
 	}
 	for _, cidr := range w.rules.CIDRs {
 		is4 := cidr.Addr().Is4()
 		if is4 {
-			w.rule(c, to(w.rules.Bridge), wasDNATed(), within(loadSource, expr.CmpOpEq, loopback4), masquerade)
+			w.rule(c, to(w.rules.Bridge), nft.DNATed(), within(nft.Source, expr.CmpOpEq, loopback4), masquerade)
 		}
 		pair := []expr.Any{
-			loadSource(is4, reg32), loadDest(is4, reg32+words(is4)),
-			&expr.Lookup{SourceRegister: reg32, SetName: "hairpin" + suffix(is4)},
+			nft.Source(is4, nft.Reg), nft.Destination(is4, nft.Reg+nft.Words(is4)),
+			nft.In("hairpin"+suffix(is4), nft.Reg),
 		}
-		w.rule(c, to(w.rules.Bridge), wasDNATed(), family(is4), pair, masquerade)
-		w.rule(c, notTo(w.rules.Bridge), within(loadSource, expr.CmpOpEq, cidr), verdict(expr.VerdictJump, "outbound"))
+		w.rule(c, to(w.rules.Bridge), nft.DNATed(), nft.Family(is4), pair, masquerade)
+		w.rule(c, notTo(w.rules.Bridge), within(nft.Source, expr.CmpOpEq, cidr), nft.Verdict(expr.VerdictJump, "outbound"))
 	}
 }
