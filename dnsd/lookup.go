@@ -66,7 +66,7 @@ func ndots(r Resolv) int {
 // step asks for both types of addresses of one name.
 func (s *Server) step(ctx context.Context, client netip.Addr, name string) Step {
 	if _, ok := dns.IsDomainName(name); !ok {
-		return Step{Name: name, Why: "longer than DNS allows: no resolver asks for it"}
+		return Step{Name: name, Why: "not a name that DNS can carry: no resolver asks for it"}
 	}
 	step := Step{Name: name}
 	var failed string

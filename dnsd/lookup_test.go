@@ -24,7 +24,7 @@ default.corp.example. NXDOMAIN forward [] no such name: on to the next
 default. NXDOMAIN forward [] no such name: on to the next`,
 		"a.b.c.d.e.f":                 "a.b.c.d.e.f. NOERROR forward [A 198.51.100.12] found",
 		"broken.example.org.":         "broken.example.org. SERVFAIL forward [] it can't be had: SERVFAIL; musl ends here, glibc and Go go on",
-		strings.Repeat("a", 64) + ".": strings.Repeat("a", 64) + ".   [] longer than DNS allows: no resolver asks for it",
+		strings.Repeat("a", 64) + ".": strings.Repeat("a", 64) + ".   [] not a name that DNS can carry: no resolver asks for it",
 	} {
 		var lines []string
 		for _, step := range s.Lookup(t.Context(), netip.MustParseAddr("10.244.7.2"), r, name) {
