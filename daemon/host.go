@@ -223,6 +223,7 @@ func (d *Daemon) agentConfig() agent.Config {
 	return agent.Config{
 		Run: d.path("run/shoal/pods"), Lib: d.path("var/lib/shoal/pods"), Log: d.path("var/log/pods"),
 		Node:           h.node,
+		Serves:         h.d.serves,
 		Limits:         h.limits,
 		Volumes:        volume.NodeInfo{Allocatable: h.allocatable(), RecursiveReadOnly: setsMountsRecursively(), Token: d.tokens.Projected},
 		Scopes:         h.scopes,

@@ -270,3 +270,12 @@ func (d *Daemon) aboutServices() service.Node {
 	}
 	return n
 }
+
+// serves says whether a service leads to a pod. It is safe for concurrent use.
+func (d *Daemon) serves(p *v1.Pod) bool {
+	list, _ := d.view.List(workload.KindService, p.Namespace)
+	return slices.ContainsFunc(list, func(o view.Object) bool {
+		s, is := o.(*v1.Service)
+		return is && endpoints.Has(s, p)
+	})
+}

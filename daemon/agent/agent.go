@@ -43,8 +43,9 @@ type Config struct {
 	Lib string // roots and volumes: /var/lib/shoal/pods
 	Log string // container logs: /var/log/pods
 
-	Domain     string          // the cluster's DNS domain: cluster.local
-	Node       func() pod.Node // the host as it is now: addresses come and go
+	Domain     string             // the cluster's DNS domain: cluster.local
+	Serves     func(*v1.Pod) bool // whether a service leads to a pod; nil: to none
+	Node       func() pod.Node    // the host as it is now: addresses come and go
 	Limits     scope.NodeLimits
 	Volumes    volume.NodeInfo
 	Scopes     scope.Host

@@ -188,6 +188,7 @@ func (w *worker) decide() pod.Decision {
 	w.observe()
 	w.observeClaim()
 	w.seen.HostIPs = w.agent.cfg.Node().IPs
+	w.seen.Serves = w.pod.DeletionTimestamp != nil && w.agent.cfg.Serves != nil && w.agent.cfg.Serves(w.pod)
 	w.seen.Disrupted = pod.Disruption(w.wanted.Status)
 	p := w.pod.DeepCopy()
 	p.Status = w.status

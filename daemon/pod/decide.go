@@ -181,6 +181,9 @@ func (d *decider) stop(name string, grace time.Duration, reason string) bool {
 		if d.preStop(d.spec(name), grace, reason) {
 			break
 		}
+		if d.lingers() {
+			break
+		}
 		if !a.Stopping.IsZero() {
 			grace = d.stopBy(a, grace).Sub(d.now)
 		}

@@ -42,6 +42,7 @@ type Observed struct {
 	Ending     *Ending              // why the node ends the pod; nil: it does not
 	Rejected   *Rejection           // why the node refuses it (Admit); nil: it does not, or did before
 	Conditions []v1.PodCondition    // set by others than this daemon, for readiness gates
+	Serves     bool                 // it is being deleted, and a service leads to it: others may not have heard yet
 	Claim      *Claim               // of an exclusive pod; nil: it is none
 	Disrupted  *v1.PodCondition     // why others have deleted it, if they say so: the condition DisruptionTarget
 }

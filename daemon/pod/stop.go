@@ -92,3 +92,26 @@ func (d *decider) spec(name string) *v1.Container {
 	}
 	return nil
 }
+
+// linger is how long after its deletion a pod that a service leads to is sent its
+// stop signal at the earliest: until then all hosts will have heard of it, and
+// send it nothing new. The time of a deletion is a whole second, the next one, so it may be two. (With the
+// kubelet, people add a preStop hook that sleeps.)
+const linger = time.Second
+
+// lingers says whether it is too early for the stop signal. That is part of the
+// grace, half of it at most. A deletion by a host whose clock is ahead is not waited for.
+func (d *decider) lingers() bool {
+	at, grace := d.pod.DeletionTimestamp, d.pod.DeletionGracePeriodSeconds
+	if !d.seen.Serves || at == nil || grace == nil || d.hurry {
+		return false
+	}
+	all := time.Duration(*grace) * time.Second
+	wait := min(linger, all/2)
+	until := at.Add(wait - all)
+	if !d.now.Before(until) || until.Sub(d.now) > wait+time.Second {
+		return false
+	}
+	d.lookAt(until)
+	return true
+}

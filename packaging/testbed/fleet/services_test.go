@@ -98,3 +98,53 @@ func TestServicesLeadToPodsOfAllHosts(t *testing.T) {
 	c.until("n1", "! shoal get service web 2>/dev/null")
 	c.until("n1", "! nft list table inet shoal-services | grep -q "+ip)
 }
+
+// load asks an address until it is told to stop, and says what failed.
+const load = `ok=0; while [ ! -e /run/load.stop ]; do
+if curl -sSf -m 5 http://$1/ >/dev/null 2>/run/load.err; then ok=$((ok+1)); else echo "$(date +%T.%N) $(cat /run/load.err)" >> /run/load.failed; fi
+done; echo $ok > /run/load.ok`
+
+// TestARollingUpdateFailsNoRequest: its pods have no preStop hook, and end at once when they are told to.
+func TestARollingUpdateFailsNoRequest(t *testing.T) {
+	c := three(t)
+	hosts := []string{"n1", "n2", "n3"}
+	_, server, _ := strings.Cut(echo("n1"), "command: ")
+	server = strings.Replace(strings.TrimSpace(server), "$SIG{CHLD} =", "$SIG{TERM} = sub { exit }; $SIG{CHLD} =", 1)
+	c.drop("n1", "web.yaml", `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: c
+        image: rootfs:///
+        command: `+server+`
+        readinessProbe: {tcpSocket: {port: 80}, periodSeconds: 1}
+`)
+	c.drop("n1", "service.yaml", strings.Replace(webService, "type: NodePort", "type: ClusterIP", 1))
+	const rolled = "shoal rollout status deployment web --timeout=60s"
+	c.until("n1", rolled)
+	c.until("n1", "shoal get service web -o jsonpath={.spec.clusterIP} | grep -q 10.96.")
+	ip := c.sh("n1", "shoal get service web -o jsonpath={.spec.clusterIP}")
+	for _, h := range hosts {
+		c.until(h, "curl -sf -m 2 http://"+ip+":8000/")
+		c.sh(h, `rm -f /run/load.*; systemd-run -q -u load sh -c "$1" sh "$2"`, load, ip+":8000")
+	}
+	for range 3 {
+		c.sh("n2", "shoal rollout restart deployment web; "+rolled)
+	}
+	for _, h := range hosts {
+		c.sh(h, "touch /run/load.stop")
+		c.until(h, "test -e /run/load.ok")
+		failed := c.sh(h, "cat /run/load.failed 2>/dev/null || true")
+		asked := c.sh(h, "cat /run/load.ok")
+		if failed != "" || asked == "0" {
+			t.Errorf("%s: %s requests were answered, and not these:\n%s", h, asked, failed)
+		}
+		t.Logf("%s: %s requests", h, asked)
+	}
+}
