@@ -1,22 +1,16 @@
 package dnsd
 
 import (
-	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
-	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/shoal-project/shoal/proxy/nettest"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
-
-// inside marks the process that has a network namespace of its own.
-const inside = "DNSD_TEST_INSIDE"
 
 func init() { runtime.LockOSThread() } // Pdeathsig follows the thread
 
@@ -26,31 +20,15 @@ func TestMain(m *testing.M) {
 	if args := os.Getenv(goResolver); args != "" {
 		os.Exit(lookUp(args))
 	}
-	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		os.Exit(0)
-	case errors.As(err, &exit):
-		os.Exit(max(exit.ExitCode(), 1))
-	}
-	fmt.Fprintln(os.Stderr, "cannot make a network namespace, tests of sockets skip:", err)
-	os.Exit(m.Run())
+	nettest.Main(m)
 }
 
 func needNamespace(t testing.TB) {
 	t.Helper()
-	if os.Getenv(inside) == "" {
-		t.Skip("needs root and a network namespace of its own")
+	nettest.Need(t)
+	if err := nettest.Up("lo"); err != nil {
+		t.Fatal(err)
 	}
-	ip(t, "link", "set", "lo", "up")
 }
 
 func ip(t testing.TB, args ...string) {

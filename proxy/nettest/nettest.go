@@ -195,7 +195,7 @@ func plain(a net.Addr) string {
 }
 
 // patience is how long an answer may take.
-const patience = 600 * time.Millisecond
+const patience = 2 * time.Second
 
 // Ask connects from a namespace and returns the answer, or "refused" or
 // "no answer".
@@ -204,7 +204,7 @@ func Ask(t testing.TB, ns, network, addr string) (got string) {
 	In(t, ns, func() error {
 		c, err := net.DialTimeout(network, addr, patience)
 		if err != nil {
-			got = failure(err)
+			got = Failure(err)
 			return nil
 		}
 		defer c.Close()
@@ -219,18 +219,19 @@ func Again(c net.Conn) string {
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if c.RemoteAddr().Network() == "udp" {
 		if _, err := c.Write([]byte("?")); err != nil {
-			return failure(err)
+			return Failure(err)
 		}
 	}
 	b := make([]byte, 100)
 	n, err := c.Read(b)
 	if err != nil {
-		return failure(err)
+		return Failure(err)
 	}
 	return strings.TrimSpace(string(b[:n]))
 }
 
-func failure(err error) string {
+// Failure is an error of connecting as Ask says it.
+func Failure(err error) string {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EPERM): // the latter to the host's own, for UDP

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/shoal-project/shoal/proxy/nettest"
 )
 
 // BenchmarkAttach is one pod's way into the network and out of it.
@@ -16,7 +18,7 @@ func BenchmarkAttach(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			h := newHost(b, nil)
-			ns := newNamespace(b)
+			ns := nettest.Namespace(b)
 			for b.Loop() {
 				if _, err := h.Attach(b.Context(), pod("bench"), ns, ports); err != nil {
 					b.Fatal(err)
@@ -54,7 +56,7 @@ func benchRules(n int) ruleset {
 }
 
 func BenchmarkRules(b *testing.B) {
-	needNamespace(b)
+	nettest.Need(b)
 	for _, n := range []int{0, 50, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			table, err := openTable()
@@ -75,7 +77,7 @@ func BenchmarkRules(b *testing.B) {
 
 // BenchmarkRulesByNft is the same through nft(8), as knftables does it.
 func BenchmarkRulesByNft(b *testing.B) {
-	needNamespace(b)
+	nettest.Need(b)
 	for _, n := range []int{0, 50, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			script := "add table inet shoal\ndelete table inet shoal\n" + benchRules(n).String()

@@ -17,6 +17,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/shoal-project/shoal/proxy/nettest"
 )
 
 func want(t testing.TB, what, got, want string) {
@@ -39,17 +41,17 @@ func TestPodsReachEachOtherWithTheirOwnAddresses(t *testing.T) {
 	h := newHost(t, nil)
 	a, aIP := h.attach(t, "a")
 	b, bIP := h.attach(t, "b")
-	serve(t, b, "b", 80)
+	nettest.Serve(t, b, "b", 80)
 	for i := range 2 {
-		want(t, "pod to pod", ask(t, a, "tcp", hostPort(bIP[i], 80)), "b "+aIP[i].String())
-		want(t, "pod to pod, udp", ask(t, a, "udp", hostPort(bIP[i], 80)), "b "+aIP[i].String())
-		want(t, "host to pod", ask(t, "", "tcp", hostPort(bIP[i], 80)), "b "+h.Gateway()[i].String())
-		want(t, "pod to itself", ask(t, b, "tcp", hostPort(bIP[i], 80)), "b "+bIP[i].String())
+		want(t, "pod to pod", nettest.Ask(t, a, "tcp", hostPort(bIP[i], 80)), "b "+aIP[i].String())
+		want(t, "pod to pod, udp", nettest.Ask(t, a, "udp", hostPort(bIP[i], 80)), "b "+aIP[i].String())
+		want(t, "host to pod", nettest.Ask(t, "", "tcp", hostPort(bIP[i], 80)), "b "+h.Gateway()[i].String())
+		want(t, "pod to itself", nettest.Ask(t, b, "tcp", hostPort(bIP[i], 80)), "b "+bIP[i].String())
 	}
-	want(t, "loopback", ask(t, b, "tcp", "127.0.0.1:80"), "b 127.0.0.1")
-	serve(t, "/proc/self/ns/net", "host", 81)
-	want(t, "pod to host", ask(t, a, "tcp", hostPort(hostIP, 81)), "host "+aIP[0].String())
-	want(t, "pod to gateway", ask(t, a, "tcp", hostPort(h.Gateway()[1], 81)), "host "+aIP[1].String())
+	want(t, "loopback", nettest.Ask(t, b, "tcp", "127.0.0.1:80"), "b 127.0.0.1")
+	nettest.Serve(t, "", "host", 81)
+	want(t, "pod to host", nettest.Ask(t, a, "tcp", hostPort(hostIP, 81)), "host "+aIP[0].String())
+	want(t, "pod to gateway", nettest.Ask(t, a, "tcp", hostPort(h.Gateway()[1], 81)), "host "+aIP[1].String())
 }
 
 func TestOutboundTrafficTakesTheHostsAddressExceptToNonMasquerade(t *testing.T) {
@@ -57,19 +59,19 @@ func TestOutboundTrafficTakesTheHostsAddressExceptToNonMasquerade(t *testing.T) 
 		c.NonMasquerade = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 	})
 	a, aIP := h.attach(t, "a")
-	serve(t, h.outside, "outside", 80)
-	want(t, "v4", ask(t, a, "tcp", hostPort(outside, 80)), "outside "+hostIP.String())
-	want(t, "v6", ask(t, a, "tcp", hostPort(outside6, 80)), "outside "+hostIP6.String())
-	want(t, "udp", ask(t, a, "udp", hostPort(outside, 80)), "outside "+hostIP.String())
+	nettest.Serve(t, h.outside, "outside", 80)
+	want(t, "v4", nettest.Ask(t, a, "tcp", hostPort(outside, 80)), "outside "+hostIP.String())
+	want(t, "v6", nettest.Ask(t, a, "tcp", hostPort(outside6, 80)), "outside "+hostIP6.String())
+	want(t, "udp", nettest.Ask(t, a, "udp", hostPort(outside, 80)), "outside "+hostIP.String())
 
 	special := netip.MustParseAddr("198.51.100.9")
 	run(t, "ip", "route", "add", "198.51.100.0/24", "via", outside.String())
-	in(t, h.outside, func() error {
-		link, err := netlink.LinkByName("out0")
+	nettest.In(t, h.outside, func() error {
+		link, err := netlink.LinkByName("eth0")
 		return errors.Join(err, netlink.AddrAdd(link, deviceAddr(single(special))),
 			netlink.RouteAdd(&netlink.Route{Dst: ipNet(cidr4), Gw: hostIP.AsSlice()}))
 	})
-	want(t, "not masqueraded", ask(t, a, "tcp", hostPort(special, 80)), "outside "+aIP[0].String())
+	want(t, "not masqueraded", nettest.Ask(t, a, "tcp", hostPort(special, 80)), "outside "+aIP[0].String())
 }
 
 func run(t testing.TB, name string, args ...string) string {
@@ -87,26 +89,26 @@ func TestHostPortFromOutsideHostPodsAndThePodItself(t *testing.T) {
 		HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP},
 		HostPort{HostPort: 8080, ContainerPort: 80, Protocol: UDP},
 		HostPort{HostPort: 53, ContainerPort: 80, Protocol: TCP})
-	serve(t, web, "web", 80)
+	nettest.Serve(t, web, "web", 80)
 	other, otherIP := h.attach(t, "other")
 	gw := h.Gateway()
 	for _, network := range []string{"tcp", "udp"} {
-		want(t, "outside v4 "+network, ask(t, h.outside, network, hostPort(hostIP, 8080)), "web "+outside.String())
-		want(t, "outside v6 "+network, ask(t, h.outside, network, hostPort(hostIP6, 8080)), "web "+outside6.String())
-		want(t, "host by its address "+network, ask(t, "", network, hostPort(hostIP, 8080)), "web "+hostIP.String())
-		want(t, "host by localhost "+network, ask(t, "", network, "127.0.0.1:8080"), "web "+gw[0].String())
-		want(t, "other pod "+network, ask(t, other, network, hostPort(hostIP, 8080)), "web "+otherIP[0].String())
-		want(t, "other pod v6 "+network, ask(t, other, network, hostPort(hostIP6, 8080)), "web "+otherIP[1].String())
-		want(t, "the pod itself "+network, ask(t, web, network, hostPort(hostIP, 8080)), "web "+gw[0].String())
-		want(t, "the pod itself v6 "+network, ask(t, web, network, hostPort(hostIP6, 8080)), "web "+gw[1].String())
+		want(t, "outside v4 "+network, nettest.Ask(t, h.outside, network, hostPort(hostIP, 8080)), "web "+outside.String())
+		want(t, "outside v6 "+network, nettest.Ask(t, h.outside, network, hostPort(hostIP6, 8080)), "web "+outside6.String())
+		want(t, "host by its address "+network, nettest.Ask(t, "", network, hostPort(hostIP, 8080)), "web "+hostIP.String())
+		want(t, "host by localhost "+network, nettest.Ask(t, "", network, "127.0.0.1:8080"), "web "+gw[0].String())
+		want(t, "other pod "+network, nettest.Ask(t, other, network, hostPort(hostIP, 8080)), "web "+otherIP[0].String())
+		want(t, "other pod v6 "+network, nettest.Ask(t, other, network, hostPort(hostIP6, 8080)), "web "+otherIP[1].String())
+		want(t, "the pod itself "+network, nettest.Ask(t, web, network, hostPort(hostIP, 8080)), "web "+gw[0].String())
+		want(t, "the pod itself v6 "+network, nettest.Ask(t, web, network, hostPort(hostIP6, 8080)), "web "+gw[1].String())
 	}
-	want(t, "the bridge's address is no host port", ask(t, other, "tcp", hostPort(gw[0], 53)), "refused")
-	want(t, "other ports", ask(t, h.outside, "tcp", hostPort(hostIP, 8081)), "refused")
+	want(t, "the bridge's address is no host port", nettest.Ask(t, other, "tcp", hostPort(gw[0], 53)), "refused")
+	want(t, "other ports", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, 8081)), "refused")
 
 	if err := h.Detach(t.Context(), pod("web").UID); err != nil {
 		t.Fatal(err)
 	}
-	want(t, "after detach", ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "refused")
+	want(t, "after detach", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "refused")
 	_ = webIP
 }
 
@@ -117,22 +119,22 @@ func TestHostPortBoundToOneHostAddress(t *testing.T) {
 		HostPort{HostIP: hostIP, HostPort: 8080, ContainerPort: 80, Protocol: TCP},
 		HostPort{HostIP: hostIP6, HostPort: 8080, ContainerPort: 80, Protocol: TCP},
 		HostPort{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 9090, ContainerPort: 80, Protocol: TCP})
-	serve(t, web, "web", 80)
-	want(t, "bound", ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
-	want(t, "bound v6", ask(t, h.outside, "tcp", hostPort(hostIP6, 8080)), "web "+outside6.String())
-	want(t, "another address", ask(t, h.outside, "tcp", "192.0.2.7:8080"), "refused")
-	want(t, "localhost", ask(t, "", "tcp", "127.0.0.1:8080"), "refused")
-	want(t, "bound to localhost", ask(t, "", "tcp", "127.0.0.1:9090"), "web "+h.Gateway()[0].String())
-	want(t, "bound to localhost, from outside", ask(t, h.outside, "tcp", hostPort(hostIP, 9090)), "refused")
+	nettest.Serve(t, web, "web", 80)
+	want(t, "bound", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
+	want(t, "bound v6", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP6, 8080)), "web "+outside6.String())
+	want(t, "another address", nettest.Ask(t, h.outside, "tcp", "192.0.2.7:8080"), "refused")
+	want(t, "localhost", nettest.Ask(t, "", "tcp", "127.0.0.1:8080"), "refused")
+	want(t, "bound to localhost", nettest.Ask(t, "", "tcp", "127.0.0.1:9090"), "web "+h.Gateway()[0].String())
+	want(t, "bound to localhost, from outside", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, 9090)), "refused")
 }
 
 func TestAPodCannotReachTheHostsLoopbackNorForgeAddresses(t *testing.T) {
 	h := newHost(t, nil)
 	a, _ := h.attach(t, "a", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP})
 	want(t, "route_localnet", sysctl(t, "ipv4/conf/shoal0/route_localnet"), "1")
-	serve(t, "/proc/self/ns/net", "host", 81)
+	nettest.Serve(t, "", "host", 81)
 	gw := h.Gateway()[0].String()
-	in(t, a, func() error {
+	nettest.In(t, a, func() error {
 		link, err := netlink.LinkByName(podDevice)
 		return errors.Join(err,
 			os.WriteFile("/proc/sys/net/ipv4/conf/all/route_localnet", []byte("1"), 0o644),
@@ -141,14 +143,14 @@ func TestAPodCannotReachTheHostsLoopbackNorForgeAddresses(t *testing.T) {
 			netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(loopback4), Gw: net.ParseIP(gw)}),
 			netlink.AddrAdd(link, deviceAddr(netip.MustParsePrefix("192.0.2.99/32"))))
 	})
-	want(t, "host's loopback", ask(t, a, "tcp", "127.0.0.1:81"), "no answer")
+	want(t, "host's loopback", nettest.Ask(t, a, "tcp", "127.0.0.1:81"), "no answer")
 	run(t, "ip", "route", "add", "192.0.2.99", "dev", "shoal0") // so that only our rule stands in the way
 	got := ""
-	in(t, a, func() error {
+	nettest.In(t, a, func() error {
 		d := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP("192.0.2.99")}}
 		c, err := d.Dial("tcp", hostPort(hostIP, 81))
 		if err != nil {
-			got = failure(err)
+			got = nettest.Failure(err)
 			return nil
 		}
 		return c.Close()
@@ -181,7 +183,7 @@ func sysctl(t testing.TB, key string) string {
 func TestATakenHostPortNamesItsHolder(t *testing.T) {
 	h := newHost(t, nil)
 	h.attach(t, "first", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP})
-	_, err := h.Attach(t.Context(), pod("second"), newNamespace(t), []HostPort{{HostIP: hostIP, HostPort: 8080, ContainerPort: 1, Protocol: TCP}})
+	_, err := h.Attach(t.Context(), pod("second"), nettest.Namespace(t), []HostPort{{HostIP: hostIP, HostPort: 8080, ContainerPort: 1, Protocol: TCP}})
 	var taken *PortTakenError
 	if !errors.As(err, &taken) || taken.Holder != pod("first") {
 		t.Fatalf("got %v", err)
@@ -201,7 +203,7 @@ func TestFiftyPodsAtOnceGetFiftyAddresses(t *testing.T) {
 	seen := map[netip.Addr]string{}
 	spaces := make([]string, pods)
 	for i := range pods {
-		spaces[i] = newNamespace(t)
+		spaces[i] = nettest.Namespace(t)
 	}
 	start := time.Now()
 	for i := range pods {
@@ -228,8 +230,8 @@ func TestFiftyPodsAtOnceGetFiftyAddresses(t *testing.T) {
 	}
 	for i := range pods {
 		name := fmt.Sprint("pod", i)
-		serve(t, spaces[i], name, 80)
-		want(t, name, ask(t, h.outside, "tcp", hostPort(hostIP, uint16(9000+i))), name+" "+outside.String())
+		nettest.Serve(t, spaces[i], name, 80)
+		want(t, name, nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, uint16(9000+i))), name+" "+outside.String())
 	}
 }
 
@@ -238,7 +240,7 @@ func TestFiftyPodsAtOnceGetFiftyAddresses(t *testing.T) {
 func openStream(t testing.TB, ns, addr string) (alive func() error) {
 	t.Helper()
 	var c net.Conn
-	in(t, ns, func() (err error) {
+	nettest.In(t, ns, func() (err error) {
 		c, err = net.DialTimeout("tcp", addr, 2*time.Second)
 		return err
 	})
@@ -264,7 +266,7 @@ func TestADaemonsRestartIsNotNoticed(t *testing.T) {
 	h := newHost(t, nil)
 	port := HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP}
 	web, before := h.attach(t, "web", port)
-	serve(t, web, "web", 80)
+	nettest.Serve(t, web, "web", 80)
 	a, _ := h.attach(t, "a")
 	viaPort := openStream(t, h.outside, hostPort(hostIP, 8080))
 	direct := openStream(t, a, hostPort(before[1], 80))
@@ -287,7 +289,7 @@ func TestADaemonsRestartIsNotNoticed(t *testing.T) {
 	if slices.Contains(before, next[0]) {
 		t.Errorf("%v given twice", next[0])
 	}
-	want(t, "host port", ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
+	want(t, "host port", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
 }
 
 func TestALostOrDamagedLedgerIsRebuiltFromTheDevices(t *testing.T) {
@@ -326,7 +328,7 @@ func TestAFlushByHandIsRepaired(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t, nil)
 			web, _ := h.attach(t, "web", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP})
-			serve(t, web, "web", 80)
+			nettest.Serve(t, web, "web", 80)
 			before := runNFT(t, "list", "table", "inet", "shoal")
 			stream := openStream(t, h.outside, hostPort(hostIP, 8080))
 			runNFT(t, flush...)
@@ -334,7 +336,7 @@ func TestAFlushByHandIsRepaired(t *testing.T) {
 				t.Fatal(err)
 			}
 			want(t, "table", runNFT(t, "list", "table", "inet", "shoal"), before)
-			want(t, "host port", ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
+			want(t, "host port", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
 			if err := stream(); err != nil {
 				t.Error("open stream:", err)
 			}
@@ -361,13 +363,13 @@ func TestTablesOfOthersAreNotTouched(t *testing.T) {
 func TestABridgeDeletedByHandIsRepaired(t *testing.T) {
 	h := newHost(t, nil)
 	web, webIP := h.attach(t, "web")
-	serve(t, web, "web", 80)
+	nettest.Serve(t, web, "web", 80)
 	run(t, "ip", "link", "del", "shoal0")
 	if _, err := h.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		want(t, "host to pod", ask(t, "", "tcp", hostPort(webIP[i], 80)), "web "+h.Gateway()[i].String())
+		want(t, "host to pod", nettest.Ask(t, "", "tcp", hostPort(webIP[i], 80)), "web "+h.Gateway()[i].String())
 	}
 	run(t, "ip", "link", "del", vethName(pod("web").UID))
 	broken, err := h.Check(t.Context())
@@ -377,13 +379,13 @@ func TestABridgeDeletedByHandIsRepaired(t *testing.T) {
 	if after, err := h.Attach(t.Context(), pod("web"), web, nil); err != nil || !slices.Equal(after, webIP) {
 		t.Errorf("attach repairs it: got %v %v, want %v", after, err, webIP)
 	}
-	want(t, "host to pod", ask(t, "", "tcp", hostPort(webIP[0], 80)), "web "+h.Gateway()[0].String())
+	want(t, "host to pod", nettest.Ask(t, "", "tcp", hostPort(webIP[0], 80)), "web "+h.Gateway()[0].String())
 }
 
 func TestSweepRemovesWhatBelongsToNobody(t *testing.T) {
 	h := newHost(t, nil)
 	keep, keepIP := h.attach(t, "keep")
-	serve(t, keep, "keep", 80)
+	nettest.Serve(t, keep, "keep", 80)
 	_, goneIP := h.attach(t, "gone", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP})
 	stray := vethName("uid-stray")
 	run(t, "ip", "link", "add", stray, "type", "veth", "peer", "name", "x1")
@@ -395,8 +397,8 @@ func TestSweepRemovesWhatBelongsToNobody(t *testing.T) {
 	if err != nil || !slices.Equal(got, wanted) {
 		t.Errorf("got %q %v, want %q", got, err, wanted)
 	}
-	want(t, "kept pod", ask(t, "", "tcp", hostPort(keepIP[0], 80)), "keep "+h.Gateway()[0].String())
-	want(t, "host port", ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "refused")
+	want(t, "kept pod", nettest.Ask(t, "", "tcp", hostPort(keepIP[0], 80)), "keep "+h.Gateway()[0].String())
+	want(t, "host port", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "refused")
 	if out := run(t, "ip", "neigh", "show", "dev", "shoal0", "nud", "permanent"); strings.Contains(out, goneIP[0].String()+" ") {
 		t.Error("neighbour left:", out)
 	}
@@ -440,7 +442,7 @@ func TestAPodThatSendsUDPAllTheTimeFollowsTheHostPort(t *testing.T) {
 	h := newHost(t, nil)
 	port := HostPort{HostPort: 8080, ContainerPort: 80, Protocol: UDP}
 	var c net.Conn
-	in(t, h.outside, func() (err error) {
+	nettest.In(t, h.outside, func() (err error) {
 		c, err = net.Dial("udp", hostPort(hostIP, 8080))
 		return err
 	})
@@ -461,7 +463,7 @@ func TestAPodThatSendsUDPAllTheTimeFollowsTheHostPort(t *testing.T) {
 	c.Write([]byte("?")) // a flow begins before there is a pod
 	for _, name := range []string{"first", "second"} {
 		ns, _ := h.attach(t, name, port)
-		serve(t, ns, name, 80)
+		nettest.Serve(t, ns, name, 80)
 		want(t, "answer", say(name), name)
 		if err := h.Detach(t.Context(), pod(name).UID); err != nil {
 			t.Fatal(err)
@@ -476,25 +478,25 @@ func TestOnlyIPv4(t *testing.T) {
 	}
 	t.Cleanup(func() { os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("0"), 0o644) })
 	web, ip := h.attach(t, "web", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP})
-	serve(t, web, "web", 80)
+	nettest.Serve(t, web, "web", 80)
 	if len(ip) != 1 {
 		t.Fatal(ip)
 	}
-	want(t, "host port", ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
+	want(t, "host port", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP, 8080)), "web "+outside.String())
 }
 
 func TestOnlyIPv6(t *testing.T) {
 	h := newHost(t, func(c *Config) { c.PodCIDRs = c.PodCIDRs[1:] })
 	web, ip := h.attach(t, "web", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: TCP})
-	serve(t, web, "web", 80)
+	nettest.Serve(t, web, "web", 80)
 	other, otherIP := h.attach(t, "other")
-	want(t, "pod to pod", ask(t, other, "tcp", hostPort(ip[0], 80)), "web "+otherIP[0].String())
-	want(t, "host port", ask(t, h.outside, "tcp", hostPort(hostIP6, 8080)), "web "+outside6.String())
+	want(t, "pod to pod", nettest.Ask(t, other, "tcp", hostPort(ip[0], 80)), "web "+otherIP[0].String())
+	want(t, "host port", nettest.Ask(t, h.outside, "tcp", hostPort(hostIP6, 8080)), "web "+outside6.String())
 }
 
 func TestTheMTUIsTheUplinks(t *testing.T) {
-	needNamespace(t)
-	out := newNamespace(t)
+	nettest.Need(t)
+	out := nettest.Namespace(t)
 	uplink(t, out)
 	run(t, "ip", "link", "set", "up0", "mtu", "1400")
 	run(t, "ip", "route", "add", "default", "via", outside.String())
@@ -502,7 +504,7 @@ func TestTheMTUIsTheUplinks(t *testing.T) {
 	h.open(t)
 	defer h.Remove(t.Context())
 	ns, _ := h.attach(t, "a")
-	in(t, ns, func() error {
+	nettest.In(t, ns, func() error {
 		link, err := netlink.LinkByName(podDevice)
 		if err == nil && link.Attrs().MTU != 1400 {
 			t.Errorf("got %d, want 1400", link.Attrs().MTU)

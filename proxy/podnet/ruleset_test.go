@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/shoal-project/shoal/proxy/nettest"
 )
 
 // goldenCases are named after the rule that each shows.
@@ -99,7 +101,7 @@ func TestRulesets(t *testing.T) {
 // The golden text is only worth something if the kernel holds the same: nft
 // reads the text, we write over netlink, and nft lists both.
 func TestTheKernelHoldsWhatTheTextSays(t *testing.T) {
-	needNamespace(t)
+	nettest.Need(t)
 	for name, c := range goldenCases {
 		t.Run(name, func(t *testing.T) {
 			r := rules(c.cfg, c.pods, c.former)

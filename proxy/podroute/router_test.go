@@ -7,56 +7,36 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
-)
 
-const inside = "PODROUTE_TEST_INSIDE"
+	"github.com/shoal-project/shoal/proxy/nettest"
+)
 
 func init() { runtime.LockOSThread() }
 
 // TestMain runs the tests in a process with a network namespace of its own,
 // which plays the wire between hosts.
-func TestMain(m *testing.M) {
-	if os.Getenv(inside) != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		os.Exit(max(exit.ExitCode(), 1))
-	} else if err != nil {
-		fmt.Fprintln(os.Stderr, "cannot make a network namespace, tests of the kernel skip:", err)
-		os.Exit(m.Run())
-	}
-}
+func TestMain(m *testing.M) { nettest.Main(m) }
 
 // machine is a host on the wire. Its pod is an address on its loopback.
 type machine struct {
 	*Router
 	site Site
-	ns   *os.File
+	ns   string
 	key  wgtypes.Key
 }
 
 // machines are hosts 1 to n, as in the address plan of plan_test.go.
 func machines(t *testing.T, n int, backends ...Backend) []*machine {
 	t.Helper()
-	if os.Getenv(inside) == "" {
-		t.Skip("needs root and a network namespace of its own")
-	}
+	nettest.Need(t)
 	wire := &netlink.Bridge{LinkAttrs: named("wire")}
 	if err := errors.Join(netlink.LinkAdd(wire), netlink.LinkSetUp(wire)); err != nil {
 		t.Fatal(err)
@@ -78,43 +58,27 @@ func (m *machine) boot(t *testing.T, i int, wire netlink.Link) {
 		t.Fatal(err)
 	}
 	m.site.WireGuardKey = m.key.PublicKey().String()
-	onThread(t, func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
+	m.ns = nettest.Namespace(t)
+	var there, own []netip.Prefix
+	for _, a := range m.site.Addresses {
+		bits := 24
+		if a.Is6() {
+			bits = 64
 		}
-		m.ns, err = os.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()))
-		return err
-	})
-	t.Cleanup(func() { m.ns.Close() })
-	name := fmt.Sprint("port", i)
-	pair := &netlink.Veth{LinkAttrs: named(name), PeerName: "eth0", PeerNamespace: netlink.NsFd(int(m.ns.Fd()))}
-	if err := errors.Join(netlink.LinkAdd(pair), netlink.LinkSetMaster(pair, wire), netlink.LinkSetUp(pair)); err != nil {
+		there = append(there, netip.PrefixFrom(a, bits))
+	}
+	for _, c := range m.site.CIDRs {
+		for _, a := range []netip.Addr{gateway(c), m.pod(c)} {
+			own = append(own, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	port := fmt.Sprint("port", i)
+	nettest.Wire(t, port, m.ns, nil, there)
+	if err := netlink.LinkSetMaster(&netlink.Veth{LinkAttrs: named(port)}, wire); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = netlink.LinkDel(pair) })
 	m.in(t, func() error {
-		eth, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		lo, err := netlink.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		errs := []error{netlink.LinkSetUp(lo), netlink.LinkSetUp(eth)}
-		for _, a := range m.site.Addresses {
-			bits := 24
-			if a.Is6() {
-				bits = 64
-			}
-			errs = append(errs, netlink.AddrAdd(eth, address(netip.PrefixFrom(a, bits))))
-		}
-		for _, c := range m.site.CIDRs {
-			for _, a := range []netip.Addr{gateway(c), m.pod(c)} {
-				errs = append(errs, netlink.AddrAdd(lo, address(netip.PrefixFrom(a, a.BitLen()))))
-			}
-		}
-		if err := errors.Join(errs...); err != nil {
+		if err := nettest.Up("lo", own...); err != nil {
 			return err
 		}
 		m.Router, err = Open(slog.New(slog.NewTextHandler(t.Output(), nil)))
@@ -123,36 +87,11 @@ func (m *machine) boot(t *testing.T, i int, wire netlink.Link) {
 	t.Cleanup(m.Close)
 }
 
-func address(p netip.Prefix) *netlink.Addr {
-	a := &netlink.Addr{IPNet: ipNet(p)}
-	if p.Addr().Is6() {
-		a.Flags = unix.IFA_F_NODAD
-	}
-	return a
-}
-
 func (m *machine) pod(c netip.Prefix) netip.Addr { return gateway(c).Next() }
 
 func (m *machine) in(t *testing.T, do func() error) {
 	t.Helper()
-	onThread(t, func() error {
-		if err := unix.Setns(int(m.ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		return do()
-	})
-}
-
-func onThread(t *testing.T, do func() error) {
-	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		done <- do()
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	nettest.In(t, m.ns, do)
 }
 
 // know has every machine know all sites.
