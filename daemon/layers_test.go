@@ -58,6 +58,7 @@ var layers = map[string][]string{
 	"daemon/container":  {"daemon/idmap"},
 	"daemon/image":      {"daemon/idmap"},
 	"daemon/idmap":      {}, // a leaf of two system calls
+	"daemon/journal":    {},
 	"daemon/logind":     {},
 	"proxy/nettest":     {},
 	"proxy/nft":         {},
@@ -89,10 +90,10 @@ var layers = map[string][]string{
 		"daemon/lease", "daemon/gate", "daemon/tenure",
 		"daemon/exclusive",
 	},
-	"cmd/shoald": {"daemon", "daemon/config"},
+	"cmd/shoald": {"daemon", "daemon/config", "daemon/journal"},
 	"cmd/shoal":  {"manifests", "daemon/api", "daemon/cure", "daemon/cluster", "daemon/plan", "daemon/tenure"},
 	// Not a mode of shoald: it has 5 MB so, and 32 MB with what shoald links.
-	"cmd/shoal-lease": {"daemon/warden", "daemon/gate", "daemon/lease", "daemon/tenure"},
+	"cmd/shoal-lease": {"daemon/warden", "daemon/gate", "daemon/journal", "daemon/lease", "daemon/tenure"},
 }
 
 // impure are imports that a pure package must not have, with the reason.

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -22,6 +21,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/shoal-project/shoal/daemon/gate"
+	"github.com/shoal-project/shoal/daemon/journal"
 	"github.com/shoal-project/shoal/daemon/lease"
 	"github.com/shoal-project/shoal/daemon/tenure"
 	"github.com/shoal-project/shoal/daemon/warden"
@@ -76,7 +76,7 @@ func run(args []string, stderr io.Writer) error {
 		Dir:   "/var/lib/shoal/witness", Socket: tenure.Socket, Session: "/run/shoal/lease.session", Slice: gate.Slice(*slice), Budget: lease.Default,
 		StopPods: func(ctx context.Context) error { return stopScopes(ctx, *slice) },
 		Ping:     func() { say("WATCHDOG=1") }, Ready: func() { say("READY=1") },
-		Log: logger(stderr, *verbose),
+		Log: journal.Logger(stderr, *verbose),
 	})
 }
 
@@ -122,23 +122,4 @@ func stopScopes(ctx context.Context, slice string) error {
 		return fmt.Errorf("systemctl stop: %w: %s", err, out)
 	}
 	return nil
-}
-
-// logger writes key=value lines to stderr, which systemd hands to the journal;
-// the journal stamps them, so time is left out there.
-func logger(w io.Writer, verbose bool) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey && len(groups) == 0 {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }

@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/shoal-project/shoal/daemon"
 	"github.com/shoal-project/shoal/daemon/config"
+	"github.com/shoal-project/shoal/daemon/journal"
 )
 
 // version is set by the build (-ldflags -X main.version=...).
@@ -72,30 +72,11 @@ func run(args []string, stderr io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	options := daemon.Options{
-		Root: "/", Config: cfg, Version: version, Now: time.Now, Log: logger(stderr, *verbose),
+		Root: "/", Config: cfg, Version: version, Now: time.Now, Log: journal.Logger(stderr, *verbose),
 		Reload: read,
 	}
 	if *purge {
 		return daemon.Purge(ctx, options)
 	}
 	return daemon.Run(ctx, options)
-}
-
-// logger writes key=value lines to stderr, which systemd hands to the journal;
-// the journal stamps them, so time is left out there.
-func logger(w io.Writer, verbose bool) *slog.Logger {
-	level := slog.LevelInfo
-	if verbose {
-		level = slog.LevelDebug
-	}
-	options := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey && len(groups) == 0 {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return slog.New(slog.NewTextHandler(w, options))
 }
