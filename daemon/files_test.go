@@ -27,6 +27,7 @@ import (
 // files is a daemon without a host: files, record and view are real, and its
 // clock stands still. It is for objects that nothing runs.
 type files struct {
+	unready string // the member that can't decide now, as this host sees them
 	*Daemon
 	t    *testing.T
 	now  time.Time

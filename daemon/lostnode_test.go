@@ -76,7 +76,7 @@ func (f *files) sees(h *fileHosts, state nodelife.State, names ...string) {
 			}
 		}
 		life = append(life, n)
-		list = append(list, steward.Member{Name: name, Alive: n.State == nodelife.Alive, Ready: true})
+		list = append(list, steward.Member{Name: name, Alive: n.State == nodelife.Alive, Ready: name != f.unready})
 	}
 	f.fleet.list, f.nodes.members, f.nodes.look = list, life, true
 	f.decideOnNodes()
@@ -193,6 +193,38 @@ func TestALostNodeLooksSoToAllUntilItIsBack(t *testing.T) {
 			t.Errorf("of %s, %v still say something", of, by)
 		}
 	}
+}
+
+// TestAWordIsTakenBackThoughAnotherHostDecidesByThen: a host that was restarted can decide again just when the lost one is back.
+func TestAWordIsTakenBackThoughAnotherHostDecidesByThen(t *testing.T) {
+	h := lifeHosts(t, "n1", "n2", "n3", "n4")
+	others := []*files{h.nodes[0], h.nodes[1], h.nodes[3]}
+	first := others[0].nodeSteward(manifests.Key{Kind: "Node", Name: "n3"})
+	after(time.Minute, h.nodes...)
+	for _, f := range others {
+		f.unready = first
+		f.sees(h, nodelife.Failed, "n3")
+	}
+	h.meet(others...)
+	h.lives("lost", "n3", given, others...)
+	if by := h.verdicts("n3"); len(by) != 1 || by[0] == first {
+		t.Fatalf("%v said it, want one other than %s", by, first)
+	}
+	for _, f := range h.nodes {
+		f.sees(h, nodelife.Alive)
+	}
+	h.meet()
+	for _, f := range h.nodes { // what happens to n3 is nothing new to anybody
+		for i := range f.fleet.list {
+			f.fleet.list[i].Ready = true
+		}
+		f.unready = ""
+	}
+	for range 4 {
+		after(time.Second, h.nodes...)
+		h.meet()
+	}
+	h.lives("back", "n3", well, h.nodes...)
 }
 
 // A host that was cut off says that another is lost, again and again: each time its steward says once more that it is not.

@@ -83,6 +83,7 @@ func (d *Daemon) followMembers() {
 	if !d.stewards.follow(d.members()) {
 		return
 	}
+	d.nodes.look = true // who decides about a node may be another one, though nothing happened to that node
 	var keys []manifests.Key
 	for _, kind := range d.view.Kinds() {
 		if _, is := workload.Reconciled(kind); !is {
