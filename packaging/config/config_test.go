@@ -2,6 +2,7 @@
 package config_test
 
 import (
+	"encoding"
 	"os"
 	"reflect"
 	"regexp"
@@ -100,6 +101,7 @@ func keys(t reflect.Type) []string {
 			list = append(list, name)
 		}
 		switch elem := f.Type; {
+		case reflect.PointerTo(elem).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()): // one word
 		case elem.Kind() == reflect.Struct:
 			list = append(list, keys(elem)...)
 		case elem.Kind() == reflect.Map && elem.Elem().Kind() == reflect.Struct:
