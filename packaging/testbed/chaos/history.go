@@ -40,9 +40,13 @@ func (h History) Last() History {
 	return last
 }
 
-// Lost says what is wrong where value is in force now: nothing, or which answered calls it should be one of.
+// Lost says what is wrong where value is in force now: nothing, or which calls it should be one of. Before the first that was
+// answered there is no such object.
 func (h History) Lost(value string) string {
 	last := h.Last()
+	if value == "" && !slices.ContainsFunc(h, func(c Call) bool { return c.End > 0 }) {
+		return ""
+	}
 	if slices.ContainsFunc(last, func(c Call) bool { return c.Value == value }) {
 		return ""
 	}

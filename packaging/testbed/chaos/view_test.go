@@ -207,6 +207,7 @@ func TestLostWritesAreCaught(t *testing.T) {
 		{"at once", History{at("a", 1, 4), at("b", 2, 3)}, []string{"a", "b"}, []string{""}},
 		{"the later one unanswered", History{at("a", 1, 2), at("b", 3, 0)}, []string{"a", "b"}, []string{""}},
 		{"an unanswered one may come late", History{at("a", 1, 0), at("b", 3, 4)}, []string{"a", "b"}, []string{""}},
+		{"none answered", History{at("a", 1, 0), at("b", 3, 0)}, []string{"a", "b", ""}, []string{"c"}},
 		{"a deletion", History{at("a", 1, 2), at("", 3, 4)}, []string{""}, []string{"a"}},
 		{"written again after it", History{at("", 1, 2), at("a", 3, 4)}, []string{"a"}, []string{""}},
 		{"three, of which two at once", History{at("a", 1, 2), at("b", 3, 6), at("c", 4, 5)}, []string{"b", "c"}, []string{"a"}},
