@@ -9,6 +9,7 @@ import (
 	discovery "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 
 	"github.com/shoal-project/shoal/daemon/endpoints"
 	"github.com/shoal-project/shoal/daemon/record"
@@ -116,11 +117,7 @@ func (s *services) noticePod(key manifests.Key, old, now view.Object) {
 
 // differs says whether endpoints may be other ones for what has become of a pod.
 func differs(a, b *v1.Pod) bool {
-	ready := func(p *v1.Pod) bool {
-		i := slices.IndexFunc(p.Status.Conditions, func(c v1.PodCondition) bool { return c.Type == v1.PodReady })
-		return i >= 0 && p.Status.Conditions[i].Status == v1.ConditionTrue
-	}
-	return a.UID != b.UID || a.Spec.NodeName != b.Spec.NodeName || a.Status.Phase != b.Status.Phase || ready(a) != ready(b) ||
+	return a.UID != b.UID || a.Spec.NodeName != b.Spec.NodeName || a.Status.Phase != b.Status.Phase || podutil.IsPodReady(a) != podutil.IsPodReady(b) ||
 		(a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil) || !maps.Equal(a.Labels, b.Labels) || !slices.Equal(a.Status.PodIPs, b.Status.PodIPs)
 }
 
